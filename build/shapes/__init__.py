@@ -1,0 +1,1 @@
+"""`shapes`: the small reference checkpoint, the world it draws, and the judge of its pictures."""

@@ -1,0 +1,1 @@
+"""SwiftDiffusion: text-to-image with add-on modules, served by Triton."""
