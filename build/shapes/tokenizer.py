@@ -31,7 +31,11 @@ def byte_alphabet() -> list[str]:
 
     Source: `bytes_to_unicode` of GPT-2's encoder, https://github.com/openai/gpt-2/blob/master/src/encoder.py.
     """
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
     shifted = 0
     alphabet = []
     for byte in range(256):
