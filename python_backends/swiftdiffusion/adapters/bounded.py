@@ -12,7 +12,6 @@ from typing import Any
 
 from swiftdiffusion.adapters.patching import Patcher
 from swiftdiffusion.adapters.pending import PendingLoras
-from swiftdiffusion.errors import Unavailable
 
 LOOK_S = 0.05  # how often a wait looks whether anybody still wants the picture
 
@@ -31,8 +30,6 @@ class BoundedLoras:
         self._timeout_s = timeout_s
         self._check = check
         self._steps: dict[str, int] = {}
-        self.wait_s = 0.0
-        self.patch_s = 0.0
 
     def settle(self, step: int) -> None:
         """Patch in what has arrived; at the bound, wait for the rest first.
@@ -45,22 +42,17 @@ class BoundedLoras:
             self._wait()
         arrived = self._pending.arrived
         if len(arrived) > len(self._steps):
-            start = time.perf_counter()
             self._patcher.apply(arrived)
-            self.patch_s += time.perf_counter() - start
             for lora in arrived:
                 self._steps.setdefault(lora.name, step)
 
     def _wait(self) -> None:
         start = time.perf_counter()
-        while not self._pending.arrives_within(LOOK_S):
+        while not self._pending.arrive_within(LOOK_S):
             self._check()
-            self.wait_s = time.perf_counter() - start
-            if self.wait_s > self._timeout_s:
-                raise Unavailable(
-                    f"LoRA {self._pending.late[0]!r} did not load within the {self._timeout_s:g} seconds allowed; "
-                    "try again"
-                )
+            if time.perf_counter() - start > self._timeout_s:
+                break
+        self._pending.wait(0)
 
     def describe(self) -> list[dict[str, Any]]:
         """For each LoRA: its name, scale and the first step (from 0) that it took part in, fit for JSON."""

@@ -31,15 +31,11 @@ class TextEncoderClient:
 
     def encode(self, prompts: Sequence[str], loras: Sequence[LoraUse]) -> list[tuple[Embedding, bool]]:
         """Each prompt's embedding on the loop's device, and whether it came from the service's cache."""
-        outputs = self._call(
-            self._model,
-            TEXT_ENCODER,
-            {
-                "prompts": np.array([prompt.encode() for prompt in prompts], dtype=np.object_),
-                "loras": np.array([lora.name.encode() for lora in loras], dtype=np.object_),
-                "lora_scales": np.array([lora.scale for lora in loras], dtype=np.float32),
-            },
-        ).result()
+        inputs: dict[str, NDArray[Any]] = {"prompts": _texts(prompts)}
+        if loras:
+            inputs["loras"] = _texts([lora.name for lora in loras])
+            inputs["lora_scales"] = np.array([lora.scale for lora in loras], dtype=np.float32)
+        outputs = self._call(self._model, TEXT_ENCODER, inputs).result()
         hidden = torch.from_numpy(outputs["hidden"]).to(self._placement.device, self._placement.dtype)
         pooled = torch.from_numpy(outputs["pooled"]).to(self._placement.device, self._placement.dtype)
         embeddings = [Embedding(*pair) for pair in zip(hidden, pooled, strict=True)]
@@ -87,6 +83,10 @@ def attach_controlnet(call: Call, model: str, conditioning: Conditioning, image:
         return residuals
 
     return start_step
+
+
+def _texts(texts: Sequence[str]) -> NDArray[np.object_]:
+    return np.array([text.encode() for text in texts], dtype=np.object_)
 
 
 def to_array(tensor: Tensor) -> NDArray[np.float32]:
