@@ -1,0 +1,66 @@
+"""A request's LoRAs while they are on their way."""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from functools import partial
+
+from swiftdiffusion.adapters.weights import LoraWeights, ScaledLora
+from swiftdiffusion.errors import Unavailable
+
+
+class PendingLoras:
+    """Asked by the denoising loop between steps, waited on at the bound.
+
+    `names`, `scales` and `futures` are equally long. The futures are shared with other requests
+    for the same files, so they are never cancelled: to give up is to forget this object.
+    """
+
+    def __init__(
+        self, names: Sequence[str], scales: Sequence[float], futures: Sequence[Future[LoraWeights]]
+    ) -> None:
+        self._names = names
+        self._scales = scales
+        self._futures = futures
+        self._started = time.monotonic()
+        self._arrivals: dict[int, float] = {}
+        for index, future in enumerate(futures):
+            future.add_done_callback(partial(self._note_arrival, index))
+
+    @property
+    def ready(self) -> bool:
+        """Whether `wait` would return, or raise what went wrong, at once."""
+        return self.arrive_within(0)
+
+    @property
+    def seconds(self) -> float:
+        """From the request until the last LoRA arrived; until now while one is still on its way."""
+        arrivals = self._arrivals.copy().values()
+        if len(arrivals) < len(self._futures):
+            return time.monotonic() - self._started
+        return max(arrivals, default=self._started) - self._started
+
+    def arrive_within(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds (on a condition, not spinning); tell whether `wait` would not block.
+
+        For a loop that has something else to look at meanwhile, such as a cancelled request.
+        """
+        done, not_done = wait(self._futures, timeout, FIRST_EXCEPTION)
+        return not not_done or any(future.exception() for future in done)
+
+    def wait(self, timeout: float) -> tuple[ScaledLora, ...]:
+        """Wait at most `timeout` seconds for all of them and return them in the request's order.
+
+        Raises what loading one raised, as soon as it has; `Unavailable` naming the first that is late.
+        """
+        done, not_done = wait(self._futures, timeout, FIRST_EXCEPTION)
+        for future in done:
+            future.result()
+        for name, future in zip(self._names, self._futures, strict=True):
+            if future in not_done:
+                raise Unavailable(f"LoRA {name!r} did not load within {timeout:g} seconds; try again.")
+        loaded = (future.result() for future in self._futures)
+        return tuple(ScaledLora(weights, scale) for weights, scale in zip(loaded, self._scales, strict=True))
+
+    def _note_arrival(self, index: int, _: Future[LoraWeights]) -> None:
+        self._arrivals[index] = time.monotonic()
