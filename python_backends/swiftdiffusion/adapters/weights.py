@@ -52,6 +52,11 @@ class ScaledLora:
     scale: float
 
     @property
+    def name(self) -> str:
+        """The LoRA's name in the store."""
+        return self.weights.file.name
+
+    @property
     def key(self) -> tuple[AdapterFile, float]:
         """Equal only for the same unchanged file at the same scale."""
         return self.weights.file, self.scale
