@@ -74,7 +74,12 @@ class UNetDecoder(Network):
         self.conv_out = unet.conv_out
 
     def forward(
-        self, mid: Tensor, embedding: Tensor, prompt_embeds: Tensor, skips: list[Tensor], residuals: list[Tensor]
+        self,
+        mid: Tensor,
+        embedding: Tensor,
+        prompt_embeds: Tensor,
+        skips: list[Tensor],
+        residuals: list[Tensor],
     ) -> Tensor:
         """Predict the noise [batch, 4, h, w].
 

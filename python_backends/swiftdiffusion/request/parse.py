@@ -114,7 +114,9 @@ def _parse_loras(inputs: _Inputs, limits: Limits) -> tuple[LoraUse, ...]:
     _check_count("loras", len(names), limits.loras_max)
     if len(set(names)) < len(names):
         raise InvalidArgument(f"loras names {_shorten(_repeated(names))} twice; once each is allowed")
-    scales = _numbers_for(inputs, "lora_scales", "loras", len(names), 1.0, -limits.scale_max, limits.scale_max)
+    scales = _numbers_for(
+        inputs, "lora_scales", "loras", len(names), 1.0, -limits.scale_max, limits.scale_max
+    )
     return tuple(LoraUse(name, scale) for name, scale in zip(names, scales, strict=True))
 
 
@@ -152,9 +154,7 @@ def _parse_controls(
         label = f"control_images[{index}]"
         file = files[index] if isinstance(files[index], bytes) else str(files[index]).encode()
         if len(file) > limits.image_bytes_max:
-            raise InvalidArgument(
-                f"{label} has {len(file)} bytes; at most {limits.image_bytes_max} are read"
-            )
+            raise InvalidArgument(f"{label} has {len(file)} bytes; at most {limits.image_bytes_max} are read")
         file = decode_base64(file, label) if encoded else file
         image = decode_reference(file, label, width, height)
         controls.append(ControlUse(name, image, scales[index], starts[index], ends[index]))
@@ -167,7 +167,9 @@ def _numbers_for(
     """One number for each name in `owner`; `default` for all where the input was not sent."""
     values = [float(value) for value in inputs.values(name)] or [default] * count
     if len(values) != count:
-        raise InvalidArgument(f"{name} has {len(values)} values and {owner} {count} names; one for each is needed")
+        raise InvalidArgument(
+            f"{name} has {len(values)} values and {owner} {count} names; one for each is needed"
+        )
     return [_check_number(f"{name}[{index}]", value, low, high) for index, value in enumerate(values)]
 
 

@@ -53,7 +53,9 @@ class VaeDecoderClient:
         return self._call(self._model, VAE_DECODER, {"latents": to_array(latents)}).result()["pixels"]
 
 
-def attach_controlnet(call: Call, model: str, conditioning: Conditioning, image: NDArray[np.uint8]) -> StartStep:
+def attach_controlnet(
+    call: Call, model: str, conditioning: Conditioning, image: NDArray[np.uint8]
+) -> StartStep:
     """Bind what stays the same for a request, and give the call that starts one step.
 
     Args:

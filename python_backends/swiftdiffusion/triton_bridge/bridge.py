@@ -74,7 +74,9 @@ class Bridge:
 
     def respond(self, outputs: Arrays) -> Any:
         """A response with these outputs."""
-        tensors = [self._pb_utils.Tensor(name, np.ascontiguousarray(array)) for name, array in outputs.items()]
+        tensors = [
+            self._pb_utils.Tensor(name, np.ascontiguousarray(array)) for name, array in outputs.items()
+        ]
         return self._pb_utils.InferenceResponse(tensors)
 
     def refuse(self, error: Exception) -> Any:

@@ -104,7 +104,9 @@ Tensors = dict[str, torch.Tensor]
 Modules = Mapping[str, Mapping[str, int]]
 
 
-def draw_factors(pipeline: Any, modules: Modules, seed: int = 0) -> dict[tuple[str, str], tuple[torch.Tensor, ...]]:
+def draw_factors(
+    pipeline: Any, modules: Modules, seed: int = 0
+) -> dict[tuple[str, str], tuple[torch.Tensor, ...]]:
     """Random (down, up) for each (network, module)."""
     generator = torch.Generator().manual_seed(seed)
     factors = {}

@@ -24,7 +24,9 @@ def our_outputs(pipeline: Any, make_loader: MakeLoader, loras: list[tuple[Path, 
 def assert_same(ours: Outputs, reference: Outputs, base: Outputs) -> None:
     for name, expected in reference.items():
         assert (expected - base[name]).abs().max() > 1e-2, f"the LoRA does nothing to {name}"
-        torch.testing.assert_close(ours[name], expected, atol=1e-5, rtol=1e-5, msg=lambda text, n=name: f"{n}: {text}")
+        torch.testing.assert_close(
+            ours[name], expected, atol=1e-5, rtol=1e-5, msg=lambda text, n=name: f"{n}: {text}"
+        )
 
 
 def old_diffusers(pipeline: Any) -> Tensors:
@@ -79,7 +81,8 @@ FILES = {
     },
     "kohya in both namings": both_namings,
     "alpha of 1 element": lambda pipeline: {
-        key: tensor.reshape(1) if key.endswith("alpha") else tensor for key, tensor in kohya(pipeline, sgm=True).items()
+        key: tensor.reshape(1) if key.endswith("alpha") else tensor
+        for key, tensor in kohya(pipeline, sgm=True).items()
     },
 }
 
@@ -88,7 +91,9 @@ FILES = {
 def test_one_file(name: str, pipeline: Any, make_loader: MakeLoader, tmp_path: Path) -> None:
     path = write(tmp_path / "lora.safetensors", FILES[name](pipeline))
     loras = [(path, 0.8)]
-    assert_same(our_outputs(pipeline, make_loader, loras), diffusers_outputs(pipeline, loras), outputs(pipeline))
+    assert_same(
+        our_outputs(pipeline, make_loader, loras), diffusers_outputs(pipeline, loras), outputs(pipeline)
+    )
 
 
 @pytest.mark.parametrize("scales", [(1.0, 0.5), (0.7, -1.3), (0.0, 1.0), (2.0, 1.0)])
@@ -98,7 +103,9 @@ def test_two_files_with_scales(
     first = write(tmp_path / "first.safetensors", peft(pipeline, seed=1))
     second = write(tmp_path / "second.safetensors", kohya(pipeline, alpha=3.0, sgm=True, seed=2))
     loras = list(zip((first, second), scales, strict=True))
-    assert_same(our_outputs(pipeline, make_loader, loras), diffusers_outputs(pipeline, loras), outputs(pipeline))
+    assert_same(
+        our_outputs(pipeline, make_loader, loras), diffusers_outputs(pipeline, loras), outputs(pipeline)
+    )
 
 
 def test_alpha_of_each_layer_counts(pipeline: Any, make_loader: MakeLoader, tmp_path: Path) -> None:
@@ -135,4 +142,6 @@ def test_metadata_gives_ranks_and_alphas(
         }
     path = write(tmp_path / "lora.safetensors", peft(pipeline), metadata)
     loras = [(path, 0.8)]
-    assert_same(our_outputs(pipeline, make_loader, loras), diffusers_outputs(pipeline, loras), outputs(pipeline))
+    assert_same(
+        our_outputs(pipeline, make_loader, loras), diffusers_outputs(pipeline, loras), outputs(pipeline)
+    )
