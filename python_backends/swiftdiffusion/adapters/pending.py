@@ -19,8 +19,8 @@ class PendingLoras:
     def __init__(
         self, names: Sequence[str], scales: Sequence[float], futures: Sequence[Future[LoraWeights]]
     ) -> None:
-        self._names = names
-        self._scales = scales
+        self.names = names
+        self.scales = scales
         self._futures = futures
         self._started = time.monotonic()
         self._arrivals: dict[int, float] = {}
@@ -28,9 +28,13 @@ class PendingLoras:
             future.add_done_callback(partial(self._note_arrival, index))
 
     @property
-    def ready(self) -> bool:
-        """Whether `wait` would return, or raise what went wrong, at once."""
-        return self.arrive_within(0)
+    def arrived(self) -> tuple[ScaledLora, ...]:
+        """Those that are here, in the request's order; raises what loading one of them raised."""
+        return tuple(
+            ScaledLora(future.result(), scale)
+            for future, scale in zip(self._futures, self.scales, strict=True)
+            if future.done()
+        )
 
     @property
     def seconds(self) -> float:
@@ -56,11 +60,10 @@ class PendingLoras:
         done, not_done = wait(self._futures, timeout, FIRST_EXCEPTION)
         for future in done:
             future.result()
-        for name, future in zip(self._names, self._futures, strict=True):
+        for name, future in zip(self.names, self._futures, strict=True):
             if future in not_done:
                 raise Unavailable(f"LoRA {name!r} did not load within {timeout:g} seconds; try again.")
-        loaded = (future.result() for future in self._futures)
-        return tuple(ScaledLora(weights, scale) for weights, scale in zip(loaded, self._scales, strict=True))
+        return self.arrived
 
     def _note_arrival(self, index: int, _: Future[LoraWeights]) -> None:
         self._arrivals[index] = time.monotonic()
