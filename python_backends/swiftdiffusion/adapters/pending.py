@@ -37,12 +37,9 @@ class PendingLoras:
         )
 
     @property
-    def seconds(self) -> float:
-        """From the request until the last LoRA arrived; until now while one is still on its way."""
-        arrivals = self._arrivals.copy().values()
-        if len(arrivals) < len(self._futures):
-            return time.monotonic() - self._started
-        return max(arrivals, default=self._started) - self._started
+    def seconds(self) -> tuple[float | None, ...]:
+        """For each, how long it took to arrive; None while it is on its way."""
+        return tuple(self._arrivals.get(index) for index in range(len(self._futures)))
 
     def arrive_within(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds (on a condition, not spinning); tell whether `wait` would not block.
@@ -66,4 +63,4 @@ class PendingLoras:
         return self.arrived
 
     def _note_arrival(self, index: int, _: Future[LoraWeights]) -> None:
-        self._arrivals[index] = time.monotonic()
+        self._arrivals[index] = time.monotonic() - self._started
