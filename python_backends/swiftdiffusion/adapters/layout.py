@@ -102,7 +102,10 @@ def _group(header: Header, endings: dict[str, str]) -> dict[str, dict[str, str]]
                 f"has the parameter {key[:256]!r} of shape {shape} that is no part of a plain LoRA: "
                 f"names end in {', '.join(endings)}"
             )
-        modules[key.removesuffix(ending)][endings[ending]] = key
+        parts = modules[key.removesuffix(ending)]
+        twin = parts.setdefault(endings[ending], key)
+        if twin != key:
+            raise MalformedFileError(f"has both {twin[:256]!r} and {key[:256]!r}, which are the same factor")
     return modules
 
 

@@ -16,7 +16,7 @@ from swiftdiffusion.adapters.targets import Targets
 from swiftdiffusion.adapters.weights import LoraWeights, read_weights
 from swiftdiffusion.errors import InvalidArgument, Unavailable
 
-LAYOUTS_KEPT = 256  # about 1 MB each for SDXL
+LAYOUTS_KEPT = 64  # about 1 MB each for SDXL
 
 
 class LoraLoader:

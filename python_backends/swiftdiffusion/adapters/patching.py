@@ -114,4 +114,4 @@ class Patcher:
             self._pristine[slot] = slot.engine.parameters()[slot.name].detach().clone()
         pristine = self._pristine[slot]
         # One rounding, at the end: the sum is in float32 whatever the weight's dtype.
-        return (pristine.float() + delta(terms, pristine.shape)).to(pristine.dtype)
+        return (pristine.float() + delta(terms, pristine.shape, pristine.device)).to(pristine.dtype)

@@ -39,11 +39,14 @@ def resolve_module(module: str, targets: Targets) -> tuple[str, str] | None:
 class PeftMetadata:
     """What ``lora_adapter_metadata`` says of ranks and alphas (diffusers writes it since 0.35).
 
-    It holds PEFT's `LoraConfig` of each network, keys prefixed with the network. diffusers takes
-    alpha from it; ranks must agree with the tensors' shapes.
+    `fields` are those of PEFT's `LoraConfig` of each network, keys prefixed with the network;
+    `patterns` holds those that give modules values of their own: by field, then by pattern its
+    place in the order and its value. diffusers takes alpha from here; ranks must agree with the
+    tensors' shapes.
     """
 
     fields: Mapping[str, Any]
+    patterns: Mapping[str, Mapping[str, tuple[int, Any]]]
 
     @classmethod
     def read(cls, metadata: Mapping[str, str]) -> "PeftMetadata":
@@ -54,47 +57,52 @@ class PeftMetadata:
             fields = None
         if not isinstance(fields, dict):
             raise MalformedFileError(f"has {METADATA_KEY!r} in its header that is not a JSON object")
-        return cls(fields)
+        patterns = {
+            field: {
+                _check_pattern(pattern): (place, value)
+                for place, (pattern, value) in enumerate(table.items())
+            }
+            for field, table in fields.items()
+            if field.endswith("_pattern") and isinstance(table, dict)
+        }
+        return cls(fields, patterns)
 
     def strength(self, network: str, parameter: str, rank: int) -> float:
         """Give alpha / rank of one layer (alpha / √rank for a rank-stabilised LoRA); 1 if nothing is said.
 
         Raises `MalformedFileError` where the metadata contradicts the file's shapes.
         """
-        alpha = self._of_layer(network, parameter, "lora_alpha", "alpha_pattern", default=rank)
-        stated = self._of_layer(network, parameter, "r", "rank_pattern", default=rank)
+        module = parameter.removesuffix(".weight")
+        alpha = self._of_module(module, f"{network}.lora_alpha", f"{network}.alpha_pattern", default=rank)
+        stated = self._of_module(module, f"{network}.r", f"{network}.rank_pattern", default=rank)
         if stated != rank:
             raise MalformedFileError(
                 f"says in its metadata that {network} {parameter} has rank {stated:g}, its shapes {rank}"
             )
         return alpha / (math.sqrt(rank) if self.fields.get(f"{network}.use_rslora") else rank)
 
-    def _of_layer(
-        self, network: str, parameter: str, field: str, pattern_field: str, default: float
-    ) -> float:
-        value = self.fields.get(f"{network}.{field}", default)
-        patterns = self.fields.get(f"{network}.{pattern_field}") or {}
-        if isinstance(patterns, dict) and patterns:
-            value = _match(patterns, parameter.removesuffix(".weight"), value)
+    def _of_module(self, module: str, field: str, pattern_field: str, default: float) -> float:
+        """Take the value of the first pattern that ends the module's path, as PEFT's `get_pattern_key` does."""
+        steps = ["text_model", *module.split(".")]
+        spellings = [".".join(steps[start:]) for start in range(len(steps))]
+        spellings += ["^" + module, "^text_model." + module]
+        table = self.patterns.get(pattern_field, {})
+        matches = [table[spelling] for spelling in spellings if spelling in table]
+        value = min(matches)[1] if matches else self.fields.get(field, default)
         if not isinstance(value, int | float) or not math.isfinite(value):
-            raise MalformedFileError(f"has {network}.{field} in its metadata that is not a number")
+            raise MalformedFileError(f"has {field} in its metadata that is not a number")
         return value
 
 
-def _match(patterns: dict[str, Any], module: str, default: Any) -> Any:
-    """Find the first pattern for a module, as PEFT's `get_pattern_key` would.
+def _check_pattern(pattern: str) -> str:
+    """Return a pattern without escapes.
 
     PEFT takes patterns for regular expressions, ``(.*\\.)?(pattern)$``. Those that diffusers writes
     are module names, some after a ``^``; only these are taken, and looked up rather than run: an
     expression from outside could take for ever.
     """
-    for pattern in patterns:
-        if not PLAIN_PATTERN.fullmatch(pattern):
-            raise MalformedFileError(
-                f"has the pattern {pattern[:64]!r} in its metadata that is not a module's name"
-            )
-    steps = ["text_model", *module.split(".")]
-    spellings = {".".join(steps[start:]) for start in range(len(steps))}
-    spellings |= {"^" + module, "^text_model." + module}
-    matches = [pattern for pattern in patterns if pattern.replace("\\.", ".") in spellings]
-    return patterns[matches[0]] if matches else default
+    if not PLAIN_PATTERN.fullmatch(pattern):
+        raise MalformedFileError(
+            f"has {pattern[:64]!r} in its metadata, a pattern that is not a module's name"
+        )
+    return pattern.replace("\\.", ".")

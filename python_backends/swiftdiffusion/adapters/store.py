@@ -50,8 +50,10 @@ class AdapterStore:
         """
         return sorted(
             name
-            for name in (entry.removesuffix(SUFFIX) for entry in self._list() if entry.endswith(SUFFIX))
-            if NAME_PATTERN.fullmatch(name)
+            for entry in self._list().values()
+            if (name := entry.name.removesuffix(SUFFIX)) != entry.name
+            and NAME_PATTERN.fullmatch(name)
+            and entry.is_file()
         )
 
     def find(self, name: str) -> AdapterFile:
@@ -62,7 +64,7 @@ class AdapterStore:
         """
         if not NAME_PATTERN.fullmatch(name):
             raise InvalidArgument(
-                f"LoRA name {shorten(name)} is not a name: allowed are 1 to 128 letters, digits, '.', '_', '-', "
+                f"LoRA name {shorten(name)} is not a name: allowed: 1 to 128 letters, digits, '.', '_', '-', "
                 "a letter or a digit first."
             )
         listing = self._list()

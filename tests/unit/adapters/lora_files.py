@@ -68,9 +68,15 @@ SGM = {
     "down_blocks.0.downsamplers.0.conv": "input_blocks_3_0_op",
     "down_blocks.1.resnets.0.conv_shortcut": "input_blocks_4_0_skip_connection",
     "down_blocks.1.attentions.0.proj_in": "input_blocks_4_1_proj_in",
-    "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q": "input_blocks_4_1_transformer_blocks_0_attn1_to_q",
-    "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_k": "input_blocks_4_1_transformer_blocks_0_attn1_to_k",
-    "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_v": "input_blocks_4_1_transformer_blocks_0_attn2_to_v",
+    "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q": (
+        "input_blocks_4_1_transformer_blocks_0_attn1_to_q"
+    ),
+    "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_k": (
+        "input_blocks_4_1_transformer_blocks_0_attn1_to_k"
+    ),
+    "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_v": (
+        "input_blocks_4_1_transformer_blocks_0_attn2_to_v"
+    ),
     "down_blocks.1.attentions.1.transformer_blocks.0.attn2.to_out.0": (
         "input_blocks_5_1_transformer_blocks_0_attn2_to_out_0"
     ),
@@ -109,7 +115,7 @@ def draw_factors(
 ) -> dict[tuple[str, str], tuple[torch.Tensor, ...]]:
     """Random (down, up) for each (network, module)."""
     generator = torch.Generator().manual_seed(seed)
-    factors = {}
+    factors: dict[tuple[str, str], tuple[torch.Tensor, ...]] = {}
     for network, ranks in modules.items():
         for module, rank in ranks.items():
             shape = getattr(pipeline, network).get_submodule(module).weight.shape
