@@ -46,9 +46,7 @@ def describe(error: Exception) -> str:
     """
     if isinstance(error, SwiftDiffusionError):
         return f"{error.code}: {error}"
-    return (
-        f"{Internal.code}: {type(error).__name__} while serving the request; the server's log has the details"
-    )
+    return f"{Internal.code}: {type(error).__name__} while serving the request; the server's log has the details"
 
 
 def from_description(text: str) -> SwiftDiffusionError:

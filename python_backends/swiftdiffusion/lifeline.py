@@ -43,9 +43,7 @@ class Holder:
     def __init__(self, token: str) -> None:
         """Raises: InvalidArgument: a token that no `Lifeline` made."""
         if not _TOKEN.fullmatch(token):
-            raise InvalidArgument(
-                f"parameter {PARAMETER} is {token[:40]!r}; 32 hexadecimal digits are allowed"
-            )
+            raise InvalidArgument(f"parameter {PARAMETER} is {token[:40]!r}; 32 hexadecimal digits are allowed")
         self._socket: socket.socket | None = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.setblocking(False)
         try:

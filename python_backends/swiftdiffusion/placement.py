@@ -43,9 +43,7 @@ def choose_placement(device: str, dtype: str, instance_kind: str, instance_devic
     except RuntimeError:
         raise InvalidArgument(f"parameter 'device' is {device!r}; allowed: auto, cpu, cuda, cuda:N") from None
     if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
-        raise InvalidArgument(
-            f"parameter 'device' is {device!r}; torch sees {torch.cuda.device_count()} GPUs"
-        )
+        raise InvalidArgument(f"parameter 'device' is {device!r}; torch sees {torch.cuda.device_count()} GPUs")
     if dtype == "auto":
         dtype = "fp32" if place.type == "cpu" else "fp16"
     if dtype not in DTYPES:

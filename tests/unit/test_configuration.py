@@ -21,9 +21,7 @@ def read(**parameters):
 
 
 def test_texts_become_typed_fields():
-    assert read(folder="../weights", count="7", scale="1.5", fast="true") == Sample(
-        Path("/weights"), 7, 1.5, True
-    )
+    assert read(folder="../weights", count="7", scale="1.5", fast="true") == Sample(Path("/weights"), 7, 1.5, True)
 
 
 def test_an_absolute_path_stays():
@@ -50,9 +48,7 @@ def test_what_is_wrong_is_named(parameters, words):
         assert word in str(refusal.value)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"width": 5000}, {"scheduler": "Euler"}, {"lora_timeout_s": 0.0}]
-)
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"width": 5000}, {"scheduler": "Euler"}, {"lora_timeout_s": 0.0}])
 def test_a_lane_refuses_parameters_that_cannot_work(wrong):
     with pytest.raises(InvalidArgument, match=next(iter(wrong))):
         LaneConfiguration(pipeline=Path(), adapters=Path(), **wrong)

@@ -12,7 +12,7 @@ class Drawing:
     """A stand-in for the streaming model that works until its lifeline is cut."""
 
     def __init__(self):
-        self.answer = Future()
+        self.answer: Future = Future()
         self.stopped = Event()
 
     def start(self, parameters):

@@ -144,9 +144,7 @@ def _check_layer(
 ) -> LoraLayer:
     for part in ("down", "up"):
         if part not in keys:
-            raise MalformedFileError(
-                f"has {next(iter(keys.values()))!r} without the {part} factor that belongs to it"
-            )
+            raise MalformedFileError(f"has {next(iter(keys.values()))!r} without the {part} factor that belongs to it")
     down, up, alpha = keys["down"], keys["up"], keys.get("alpha")
     ranks = header.tensors[down].shape[:1]
     rank = ranks[0] if ranks else 0
@@ -154,9 +152,7 @@ def _check_layer(
     _check_factor(header, down, (max(rank, 1), *shape[1:]), f"{network} {parameter} of shape {list(shape)}")
     _check_factor(header, up, (shape[0], rank, *(1 for _ in shape[2:])), f"{down!r} of rank {rank}")
     if alpha is not None and header.tensors[alpha].shape not in ((), (1,)):
-        raise MalformedFileError(
-            f"has {alpha!r} of shape {list(header.tensors[alpha].shape)}, expected one number"
-        )
+        raise MalformedFileError(f"has {alpha!r} of shape {list(header.tensors[alpha].shape)}, expected one number")
     strength = metadata.strength(network, parameter, rank) if metadata else 1.0
     return LoraLayer(network, parameter, shape, rank, down, up, alpha, strength)
 
@@ -169,6 +165,4 @@ def _check_factor(header: Header, key: str, expected: Shape, partner: str) -> No
             f"expected {list(expected)} to go with {partner}"
         )
     if found.dtype not in FACTOR_DTYPES:
-        raise MalformedFileError(
-            f"stores {key!r} as {found.dtype}, expected float16, bfloat16, float32 or float64"
-        )
+        raise MalformedFileError(f"stores {key!r} as {found.dtype}, expected float16, bfloat16, float32 or float64")

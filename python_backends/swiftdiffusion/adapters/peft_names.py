@@ -58,10 +58,7 @@ class PeftMetadata:
         if not isinstance(fields, dict):
             raise MalformedFileError(f"has {METADATA_KEY!r} in its header that is not a JSON object")
         patterns = {
-            field: {
-                _check_pattern(pattern): (place, value)
-                for place, (pattern, value) in enumerate(table.items())
-            }
+            field: {_check_pattern(pattern): (place, value) for place, (pattern, value) in enumerate(table.items())}
             for field, table in fields.items()
             if field.endswith("_pattern") and isinstance(table, dict)
         }
@@ -102,7 +99,5 @@ def _check_pattern(pattern: str) -> str:
     expression from outside could take for ever.
     """
     if not PLAIN_PATTERN.fullmatch(pattern):
-        raise MalformedFileError(
-            f"has {pattern[:64]!r} in its metadata, a pattern that is not a module's name"
-        )
+        raise MalformedFileError(f"has {pattern[:64]!r} in its metadata, a pattern that is not a module's name")
     return pattern.replace("\\.", ".")

@@ -16,9 +16,7 @@ class PendingLoras:
     for the same files, so they are never cancelled: to give up is to forget this object.
     """
 
-    def __init__(
-        self, names: Sequence[str], scales: Sequence[float], futures: Sequence[Future[LoraWeights]]
-    ) -> None:
+    def __init__(self, names: Sequence[str], scales: Sequence[float], futures: Sequence[Future[LoraWeights]]) -> None:
         self.names = names
         self.scales = scales
         self._futures = futures

@@ -67,9 +67,7 @@ def read_header(path: Path) -> Header:
         file.seek(0)
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > size - 8:
-            raise MalformedFileError(
-                "is not a safetensors file, or is cut short: its header does not fit in it"
-            )
+            raise MalformedFileError("is not a safetensors file, or is cut short: its header does not fit in it")
         if length > HEADER_LIMIT:
             raise MalformedFileError(f"has a header of {length} bytes, more than the {HEADER_LIMIT} allowed")
         text = file.read(length)
@@ -120,18 +118,14 @@ def _check_header(fields: dict[str, Any], data_start: int, file_size: int) -> He
             raise ValueError("tensors overlap or leave holes")
         end = entry.end
     if end != file_size:
-        raise MalformedFileError(
-            f"is cut short or damaged: it has {file_size} bytes and its header speaks of {end}"
-        )
+        raise MalformedFileError(f"is cut short or damaged: it has {file_size} bytes and its header speaks of {end}")
     return Header(tensors, metadata)
 
 
 def _check_entry(name: str, field: dict[str, Any], data_start: int) -> TensorEntry:
     dtype = DTYPES.get(field["dtype"])
     if dtype is None:
-        raise MalformedFileError(
-            f"stores {name!r} as {str(field['dtype'])[:16]!r}, a dtype that is not supported"
-        )
+        raise MalformedFileError(f"stores {name!r} as {str(field['dtype'])[:16]!r}, a dtype that is not supported")
     shape, (start, end) = tuple(field["shape"]), field["data_offsets"]
     if not all(type(number) is int and number >= 0 for number in (*shape, start, end)):
         raise ValueError("a size that is no whole number")

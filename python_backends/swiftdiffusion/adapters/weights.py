@@ -36,10 +36,7 @@ class LoraWeights:
         return LoraWeights(
             self.file,
             {
-                network: {
-                    name: Factors(f.down.to(device), f.up.to(device), f.strength)
-                    for name, f in factors.items()
-                }
+                network: {name: Factors(f.down.to(device), f.up.to(device), f.strength) for name, f in factors.items()}
                 for network, factors in self.networks.items()
             },
         )
@@ -63,18 +60,14 @@ class ScaledLora:
         return self.weights.file, self.scale
 
 
-def read_weights(
-    file: AdapterFile, header: Header, layout: LoraLayout, networks: Collection[str]
-) -> LoraWeights:
+def read_weights(file: AdapterFile, header: Header, layout: LoraLayout, networks: Collection[str]) -> LoraWeights:
     """Read the factors for `networks` into host memory; the rest of the file is not read.
 
     Raises `MalformedFileError` for a value that is not finite or a file cut short, `OSError` if it
     cannot be read.
     """
     layers = [layer for layer in layout.layers if layer.network in networks]
-    keys = [
-        key for layer in layers for key in (layer.down_key, layer.up_key, layer.alpha_key) if key is not None
-    ]
+    keys = [key for layer in layers for key in (layer.down_key, layer.up_key, layer.alpha_key) if key is not None]
     tensors = read_tensors(file.path, header, keys)
     for key, tensor in tensors.items():
         # The extremes are a NaN where there is one, and take a fraction of isfinite's time on half precision.

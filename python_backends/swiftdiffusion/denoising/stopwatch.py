@@ -30,6 +30,4 @@ class Stopwatch:
 
     def report(self) -> dict[str, float]:
         """Seconds of each stage, and ``total``; what no stage covers is the difference."""
-        return {
-            stage: round(seconds, 6) for stage, seconds in (*self._seconds.items(), ("total", self.total))
-        }
+        return {stage: round(seconds, 6) for stage, seconds in (*self._seconds.items(), ("total", self.total))}

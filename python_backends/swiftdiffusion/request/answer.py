@@ -33,9 +33,7 @@ def encode_progress(progress: Progress, request: PictureRequest) -> dict[str, ND
         "seconds": np.array([progress.seconds], np.float32),
     }
     if progress.preview:
-        outputs["preview"] = _to_tensor(
-            base64.b64encode(progress.preview) if request.base64 else progress.preview
-        )
+        outputs["preview"] = _to_tensor(base64.b64encode(progress.preview) if request.base64 else progress.preview)
     return outputs
 
 

@@ -21,9 +21,7 @@ SEED_MAX = 2**63 - 1
 _NOTHING = np.empty(0, np.object_)
 
 
-def parse_request(
-    tensors: Tensors, limits: Limits, served_controlnets: Callable[[], Sequence[str]]
-) -> PictureRequest:
+def parse_request(tensors: Tensors, limits: Limits, served_controlnets: Callable[[], Sequence[str]]) -> PictureRequest:
     """Check every input and fill in the defaults.
 
     Whether the LoRAs exist and fit is the adapter store's to say.
@@ -114,9 +112,7 @@ def _parse_loras(inputs: _Inputs, limits: Limits) -> tuple[LoraUse, ...]:
     _check_count("loras", len(names), limits.loras_max)
     if len(set(names)) < len(names):
         raise InvalidArgument(f"loras names {_shorten(_repeated(names))} twice; once each is allowed")
-    scales = _numbers_for(
-        inputs, "lora_scales", "loras", len(names), 1.0, -limits.scale_max, limits.scale_max
-    )
+    scales = _numbers_for(inputs, "lora_scales", "loras", len(names), 1.0, -limits.scale_max, limits.scale_max)
     return tuple(LoraUse(name, scale) for name, scale in zip(names, scales, strict=True))
 
 
@@ -139,17 +135,14 @@ def _parse_controls(
         if name not in known:
             raise NotFound(f"controlnets names {_shorten(name)}; served: {', '.join(known) or 'none'}")
     count = len(names)
-    scales = _numbers_for(
-        inputs, "control_scales", "controlnets", count, 1.0, -limits.scale_max, limits.scale_max
-    )
+    scales = _numbers_for(inputs, "control_scales", "controlnets", count, 1.0, -limits.scale_max, limits.scale_max)
     starts = _numbers_for(inputs, "control_start", "controlnets", count, 0.0, 0.0, 1.0)
     ends = _numbers_for(inputs, "control_end", "controlnets", count, 1.0, 0.0, 1.0)
     controls = []
     for index, name in enumerate(names):
         if starts[index] >= ends[index]:
             raise InvalidArgument(
-                f"control_start[{index}] is {starts[index]:g}; it must be below control_end[{index}], "
-                f"{ends[index]:g}"
+                f"control_start[{index}] is {starts[index]:g}; it must be below control_end[{index}], {ends[index]:g}"
             )
         label = f"control_images[{index}]"
         file = files[index] if isinstance(files[index], bytes) else str(files[index]).encode()
@@ -167,9 +160,7 @@ def _numbers_for(
     """One number for each name in `owner`; `default` for all where the input was not sent."""
     values = [float(value) for value in inputs.values(name)] or [default] * count
     if len(values) != count:
-        raise InvalidArgument(
-            f"{name} has {len(values)} values and {owner} {count} names; one for each is needed"
-        )
+        raise InvalidArgument(f"{name} has {len(values)} values and {owner} {count} names; one for each is needed")
     return [_check_number(f"{name}[{index}]", value, low, high) for index, value in enumerate(values)]
 
 

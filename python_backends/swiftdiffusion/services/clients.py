@@ -53,9 +53,7 @@ class VaeDecoderClient:
         return self._call(self._model, VAE_DECODER, {"latents": to_array(latents)}).result()["pixels"]
 
 
-def attach_controlnet(
-    call: Call, model: str, conditioning: Conditioning, image: NDArray[np.uint8]
-) -> StartStep:
+def attach_controlnet(call: Call, model: str, conditioning: Conditioning, image: NDArray[np.uint8]) -> StartStep:
     """Bind what stays the same for a request, and give the call that starts one step.
 
     Args:
@@ -64,7 +62,7 @@ def attach_controlnet(
         conditioning: the request's; the ControlNet sees what the UNet sees.
         image: the reference, uint8 [height, width, 3].
     """
-    constant = {
+    constant: dict[str, NDArray[Any]] = {
         "prompt_embeds": to_array(conditioning.prompt_embeds),
         "pooled": to_array(conditioning.pooled),
         "time_ids": to_array(conditioning.time_ids),

@@ -74,9 +74,7 @@ class Bridge:
 
     def respond(self, outputs: Arrays) -> Any:
         """A response with these outputs."""
-        tensors = [
-            self._pb_utils.Tensor(name, np.ascontiguousarray(array)) for name, array in outputs.items()
-        ]
+        tensors = [self._pb_utils.Tensor(name, np.ascontiguousarray(array)) for name, array in outputs.items()]
         return self._pb_utils.InferenceResponse(tensors)
 
     def refuse(self, error: Exception) -> Any:
@@ -85,6 +83,4 @@ class Bridge:
         if code == "INTERNAL":
             logging.getLogger("swiftdiffusion").error("request failed", exc_info=error)
         triton_code = getattr(self._pb_utils.TritonError, code)
-        return self._pb_utils.InferenceResponse(
-            [], error=self._pb_utils.TritonError(describe(error), triton_code)
-        )
+        return self._pb_utils.InferenceResponse([], error=self._pb_utils.TritonError(describe(error), triton_code))

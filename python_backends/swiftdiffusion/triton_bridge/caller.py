@@ -43,9 +43,7 @@ class Caller:
         request = self._pb_utils.InferenceRequest(
             model_name=model,
             requested_output_names=[port.name for port in contract.outputs],
-            inputs=[
-                self._pb_utils.Tensor(name, np.ascontiguousarray(array)) for name, array in inputs.items()
-            ],
+            inputs=[self._pb_utils.Tensor(name, np.ascontiguousarray(array)) for name, array in inputs.items()],
             parameters=dict(parameters),
         )
         outputs: dict[str, NDArray[Any]] = {}

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from swiftdiffusion.adapters.loading import LoraLoader
 from swiftdiffusion.adapters.store import AdapterStore
 from swiftdiffusion.adapters.targets import NETWORKS, Targets

@@ -68,24 +68,16 @@ SGM = {
     "down_blocks.0.downsamplers.0.conv": "input_blocks_3_0_op",
     "down_blocks.1.resnets.0.conv_shortcut": "input_blocks_4_0_skip_connection",
     "down_blocks.1.attentions.0.proj_in": "input_blocks_4_1_proj_in",
-    "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q": (
-        "input_blocks_4_1_transformer_blocks_0_attn1_to_q"
-    ),
-    "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_k": (
-        "input_blocks_4_1_transformer_blocks_0_attn1_to_k"
-    ),
-    "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_v": (
-        "input_blocks_4_1_transformer_blocks_0_attn2_to_v"
-    ),
+    "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q": ("input_blocks_4_1_transformer_blocks_0_attn1_to_q"),
+    "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_k": ("input_blocks_4_1_transformer_blocks_0_attn1_to_k"),
+    "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_v": ("input_blocks_4_1_transformer_blocks_0_attn2_to_v"),
     "down_blocks.1.attentions.1.transformer_blocks.0.attn2.to_out.0": (
         "input_blocks_5_1_transformer_blocks_0_attn2_to_out_0"
     ),
     "down_blocks.2.attentions.1.transformer_blocks.1.ff.net.0.proj": (
         "input_blocks_8_1_transformer_blocks_1_ff_net_0_proj"
     ),
-    "down_blocks.2.attentions.1.transformer_blocks.1.ff.net.2": (
-        "input_blocks_8_1_transformer_blocks_1_ff_net_2"
-    ),
+    "down_blocks.2.attentions.1.transformer_blocks.1.ff.net.2": ("input_blocks_8_1_transformer_blocks_1_ff_net_2"),
     "down_blocks.2.attentions.1.proj_out": "input_blocks_8_1_proj_out",
     "mid_block.resnets.0.conv1": "middle_block_0_in_layers_2",
     "mid_block.attentions.0.transformer_blocks.1.attn1.to_out.0": (
@@ -93,13 +85,9 @@ SGM = {
     ),
     "mid_block.resnets.1.time_emb_proj": "middle_block_2_emb_layers_1",
     "up_blocks.0.resnets.2.conv2": "output_blocks_2_0_out_layers_3",
-    "up_blocks.0.attentions.2.transformer_blocks.0.attn1.to_v": (
-        "output_blocks_2_1_transformer_blocks_0_attn1_to_v"
-    ),
+    "up_blocks.0.attentions.2.transformer_blocks.0.attn1.to_v": ("output_blocks_2_1_transformer_blocks_0_attn1_to_v"),
     "up_blocks.0.upsamplers.0.conv": "output_blocks_2_2_conv",
-    "up_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k": (
-        "output_blocks_3_1_transformer_blocks_0_attn2_to_k"
-    ),
+    "up_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k": ("output_blocks_3_1_transformer_blocks_0_attn2_to_k"),
     "up_blocks.1.upsamplers.0.conv": "output_blocks_5_2_conv",
     "up_blocks.2.resnets.0.conv_shortcut": "output_blocks_6_0_skip_connection",
     "up_blocks.2.resnets.1.conv1": "output_blocks_7_0_in_layers_2",
@@ -110,9 +98,7 @@ Tensors = dict[str, torch.Tensor]
 Modules = Mapping[str, Mapping[str, int]]
 
 
-def draw_factors(
-    pipeline: Any, modules: Modules, seed: int = 0
-) -> dict[tuple[str, str], tuple[torch.Tensor, ...]]:
+def draw_factors(pipeline: Any, modules: Modules, seed: int = 0) -> dict[tuple[str, str], tuple[torch.Tensor, ...]]:
     """Random (down, up) for each (network, module)."""
     generator = torch.Generator().manual_seed(seed)
     factors: dict[tuple[str, str], tuple[torch.Tensor, ...]] = {}

@@ -41,9 +41,7 @@ def build_pipeline() -> Any:
     return StableDiffusionXLPipeline(
         vae=None,
         text_encoder=CLIPTextModel(CLIPTextConfig(hidden_size=16, intermediate_size=32, **text)).eval(),
-        text_encoder_2=CLIPTextModelWithProjection(
-            CLIPTextConfig(hidden_size=24, intermediate_size=48, **text)
-        ).eval(),
+        text_encoder_2=CLIPTextModelWithProjection(CLIPTextConfig(hidden_size=24, intermediate_size=48, **text)).eval(),
         tokenizer=None,
         tokenizer_2=None,
         unet=unet.eval(),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from swiftdiffusion.adapters.patching import Patcher
 
 from .conftest import MakeLoader
@@ -79,8 +80,7 @@ FILES = {
     },
     "kohya in both namings": both_namings,
     "alpha of 1 element": lambda pipeline: {
-        key: tensor.reshape(1) if key.endswith("alpha") else tensor
-        for key, tensor in kohya(pipeline, sgm=True).items()
+        key: tensor.reshape(1) if key.endswith("alpha") else tensor for key, tensor in kohya(pipeline, sgm=True).items()
     },
 }
 
@@ -89,9 +89,7 @@ FILES = {
 def test_one_file(name: str, pipeline: Any, make_loader: MakeLoader, tmp_path: Path) -> None:
     path = write(tmp_path / "lora.safetensors", FILES[name](pipeline))
     loras = [(path, 0.8)]
-    assert_same(
-        our_outputs(pipeline, make_loader, loras), diffusers_outputs(pipeline, loras), outputs(pipeline)
-    )
+    assert_same(our_outputs(pipeline, make_loader, loras), diffusers_outputs(pipeline, loras), outputs(pipeline))
 
 
 @pytest.mark.parametrize("scales", [(1.0, 0.5), (0.7, -1.3), (0.0, 1.0), (2.0, 1.0)])
@@ -101,9 +99,7 @@ def test_two_files_with_scales(
     first = write(tmp_path / "first.safetensors", peft(pipeline, seed=1))
     second = write(tmp_path / "second.safetensors", kohya(pipeline, alpha=3.0, sgm=True, seed=2))
     loras = list(zip((first, second), scales, strict=True))
-    assert_same(
-        our_outputs(pipeline, make_loader, loras), diffusers_outputs(pipeline, loras), outputs(pipeline)
-    )
+    assert_same(our_outputs(pipeline, make_loader, loras), diffusers_outputs(pipeline, loras), outputs(pipeline))
 
 
 def test_alpha_of_each_layer_counts(pipeline: Any, make_loader: MakeLoader, tmp_path: Path) -> None:
@@ -140,6 +136,4 @@ def test_metadata_gives_ranks_and_alphas(
         }
     path = write(tmp_path / "lora.safetensors", peft(pipeline), metadata)
     loras = [(path, 0.8)]
-    assert_same(
-        our_outputs(pipeline, make_loader, loras), diffusers_outputs(pipeline, loras), outputs(pipeline)
-    )
+    assert_same(our_outputs(pipeline, make_loader, loras), diffusers_outputs(pipeline, loras), outputs(pipeline))

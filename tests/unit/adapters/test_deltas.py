@@ -1,4 +1,5 @@
 import torch
+
 from swiftdiffusion.adapters.deltas import Factors, delta
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from swiftdiffusion.adapters.kohya_names import name_modules
 from swiftdiffusion.adapters.layout import LoraLayout, lay_out
 from swiftdiffusion.adapters.safetensors_file import read_header
@@ -179,9 +180,7 @@ def test_names_the_first_of_several_wrong_parameters(tmp_path: Path, pipeline: A
         ({"unet.alpha_pattern": {"(a+)+$": 1}}, "not a module's name"),
     ],
 )
-def test_refuses_metadata_that_is_wrong(
-    metadata: Any, message: str, tmp_path: Path, targets: Targets
-) -> None:
+def test_refuses_metadata_that_is_wrong(metadata: Any, message: str, tmp_path: Path, targets: Targets) -> None:
     with pytest.raises(InvalidArgument, match=message):
         read_layout(tmp_path, factors(), targets, metadata)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from swiftdiffusion.adapters.patching import Patcher
 from swiftdiffusion.adapters.weights import ScaledLora
 from swiftdiffusion.errors import Internal
@@ -112,9 +113,7 @@ def test_half_precision_is_rounded_once(pipeline: Any, loras: dict[str, ScaledLo
     factors = loras["b"].weights.networks["unet"]["conv_out.weight"]
     product = torch.einsum("or,rihw->oihw", factors.up[:, :, 0, 0].double(), factors.down.double())
     exact = base.double() + 2 * -1.3 * factors.strength * product
-    assert (
-        unet.conv_out.weight == exact.half()
-    ).float().mean() > 0.99  # ties may round either way in float32
+    assert (unet.conv_out.weight == exact.half()).float().mean() > 0.99  # ties may round either way in float32
 
 
 class BrokenEngine(Engine):
@@ -131,9 +130,7 @@ class BrokenEngine(Engine):
 
 
 @pytest.mark.parametrize("before_failure", ["", "a", "b"])
-def test_a_failure_restores_the_base(
-    before_failure: str, pipeline: Any, loras: dict[str, ScaledLora]
-) -> None:
+def test_a_failure_restores_the_base(before_failure: str, pipeline: Any, loras: dict[str, ScaledLora]) -> None:
     pipeline = copy.deepcopy(pipeline)
     pristine = state(pipeline)
     broken = BrokenEngine(pipeline.unet, DECODER)
@@ -148,9 +145,7 @@ def test_a_failure_restores_the_base(
     assert patcher.apply([loras["a"]])
 
 
-def test_a_failure_of_the_restoring_too_is_made_good_by_the_next(
-    pipeline: Any, loras: dict[str, ScaledLora]
-) -> None:
+def test_a_failure_of_the_restoring_too_is_made_good_by_the_next(pipeline: Any, loras: dict[str, ScaledLora]) -> None:
     pipeline = copy.deepcopy(pipeline)
     pristine = state(pipeline)
     broken = BrokenEngine(pipeline.unet, DECODER)

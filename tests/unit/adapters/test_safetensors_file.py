@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+
 from swiftdiffusion.adapters.safetensors_file import MalformedFileError, read_header, read_tensors
 
 TENSORS = {

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
+
 from swiftdiffusion.adapters.loading import LoraLoader
 from swiftdiffusion.adapters.patching import Patcher
 from swiftdiffusion.adapters.store import AdapterStore

@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from swiftdiffusion.adapters.store import AdapterStore
 from swiftdiffusion.errors import InvalidArgument, NotFound, Unavailable
 

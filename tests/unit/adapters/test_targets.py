@@ -5,15 +5,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+
 from swiftdiffusion.adapters.targets import NETWORKS, Targets, canonical_name, parameter_shapes
 from swiftdiffusion.errors import InvalidArgument
 
 
 def test_names_and_shapes_are_those_of_the_live_networks(pipeline: Any, targets: Targets) -> None:
     for network in NETWORKS:
-        live = {
-            canonical_name(name): tuple(p.shape) for name, p in getattr(pipeline, network).named_parameters()
-        }
+        live = {canonical_name(name): tuple(p.shape) for name, p in getattr(pipeline, network).named_parameters()}
         assert targets.networks[network] == live
 
 
@@ -28,9 +27,7 @@ def test_layers_are_the_linear_and_convolution_weights(pipeline: Any, targets: T
         assert targets.layers[network].keys() == expected
 
 
-def test_text_model_prefix_of_older_files_is_no_difference(
-    tmp_path: Path, pipeline: Any, targets: Targets
-) -> None:
+def test_text_model_prefix_of_older_files_is_no_difference(tmp_path: Path, pipeline: Any, targets: Targets) -> None:
     weights = pipeline.text_encoder.state_dict()
     (tmp_path / "text_encoder").mkdir()
     old = {f"text_model.{name}": weight for name, weight in weights.items()}

@@ -11,7 +11,7 @@ SHAPES = [torch.Size((1, 2, 2, 2)), torch.Size((1, 3, 1, 1))]
 
 def make_control(values, scale=1.0, start=0.0, end=1.0):
     def start_step(sample, timestep):
-        future = Future()
+        future: Future = Future()
         future.set_result(values)
         return future
 

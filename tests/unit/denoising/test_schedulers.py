@@ -53,9 +53,7 @@ def test_the_clean_picture_is_found_where_the_noise_is_known(config, name):
     result = scheduler.step(output, timestep, latents)
     found = predict_clean(scheduler, result, output, latents, timestep)
     # Karras spacing has noise levels between two timesteps, where the formula takes the nearer one
-    assert torch.allclose(
-        found, clean, atol=1.0 if name.endswith("DPMSolverMultistepScheduler:karras") else 1e-2
-    )
+    assert torch.allclose(found, clean, atol=1.0 if name.endswith("DPMSolverMultistepScheduler:karras") else 1e-2)
 
 
 def test_more_steps_than_a_scheduler_can_do_are_refused(config):

@@ -99,9 +99,7 @@ def test_refit_changes_what_runs_next(unet):
 
 
 def test_another_kind_of_unet_is_refused(tmp_path):
-    make_unet(addition_embed_type=None, projection_class_embeddings_input_dim=None).save_pretrained(
-        tmp_path / "unet"
-    )
+    make_unet(addition_embed_type=None, projection_class_embeddings_input_dim=None).save_pretrained(tmp_path / "unet")
     with pytest.raises(InvalidArgument, match="addition_embed_type is None; SDXL's 'text_time'"):
         load_unet(tmp_path, torch.float32)
 

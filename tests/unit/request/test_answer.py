@@ -19,16 +19,13 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
 
 def answer(**changes):
     picture = Picture(replace(REQUEST, **changes), PIXELS, [], False, {"total": 1.0})
-    return {
-        name: array.tolist() if array.dtype == object else array
-        for name, array in encode_picture(picture).items()
-    }
+    return {name: array.tolist() if array.dtype == object else array for name, array in encode_picture(picture).items()}
 
 
 def test_png_is_exact_and_carries_the_request():
     image = Image.open(io.BytesIO(answer()["image"][0]))
     assert np.array_equal(np.asarray(image), PIXELS)
-    assert json.loads(image.text["swiftdiffusion"])["prompt"] == "ein Kreis, größer"
+    assert json.loads(image.info["swiftdiffusion"])["prompt"] == "ein Kreis, größer"
 
 
 @pytest.mark.parametrize("output_format", ["jpeg", "webp"])
