@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from swiftdiffusion.configuration import require_range
 from swiftdiffusion.errors import Cancelled, Unavailable
-from swiftdiffusion.triton_bridge.lifeline import PARAMETER, Lifeline
+from swiftdiffusion.lifeline import PARAMETER, Lifeline
 
 Arrays = Mapping[str, NDArray[Any]]
 CANCEL_POLL_S = 0.05
@@ -45,13 +46,14 @@ def relay(
         Unavailable: no answer in time.
         SwiftDiffusionError: the drawing model's own refusal.
     """
-    with Lifeline() as lifeline:
+    if is_cancelled():
+        raise Cancelled("the request was cancelled by its sender")
+    deadline = time.monotonic() + timeout_s
+    with Lifeline() as lifeline:  # leaving this block, for whatever reason, ends the drawing
         answer = start({PARAMETER: lifeline.token})
-        waited = 0.0
         while not wait([answer], CANCEL_POLL_S).done:
-            waited += CANCEL_POLL_S
             if is_cancelled():
                 raise Cancelled("the request was cancelled by its sender")
-            if waited > timeout_s:
+            if time.monotonic() > deadline:
                 raise Unavailable(f"no picture within {timeout_s:g} s; the request was stopped")
         return answer.result()

@@ -102,9 +102,7 @@ class Lane:
             self._loader.inspect(lora.name)
         return request
 
-    def draw(
-        self, request: PictureRequest, check: Callable[[], None], report: Callable[[Progress], None]
-    ) -> Picture:
+    def draw(self, request: PictureRequest, check: Callable[[], None], report: Callable[[Progress], None]) -> Picture:
         """Draw one picture; the weights are afterwards what they were.
 
         Args:
@@ -114,9 +112,7 @@ class Lane:
         """
         stopwatch = Stopwatch()
         check()
-        scheduler = make_scheduler(
-            request.scheduler, self._scheduler_config, request.steps, self._placement.device
-        )
+        scheduler = make_scheduler(request.scheduler, self._scheduler_config, request.steps, self._placement.device)
         names, scales = [lora.name for lora in request.loras], [lora.scale for lora in request.loras]
         loras = BoundedLoras(
             self._loader.begin(names, scales),

@@ -41,9 +41,7 @@ def choose_placement(device: str, dtype: str, instance_kind: str, instance_devic
     try:
         place = torch.device(device)
     except RuntimeError:
-        raise InvalidArgument(
-            f"parameter 'device' is {device!r}; allowed: auto, cpu, cuda, cuda:N"
-        ) from None
+        raise InvalidArgument(f"parameter 'device' is {device!r}; allowed: auto, cpu, cuda, cuda:N") from None
     if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
         raise InvalidArgument(f"parameter 'device' is {device!r}; torch sees {torch.cuda.device_count()} GPUs")
     if dtype == "auto":

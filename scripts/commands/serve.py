@@ -55,12 +55,8 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on, 0.0.0.0 for all (default: %(default)s)"
     )
-    parser.add_argument(
-        "--http-port", type=int, default=default.http, metavar="PORT", help="default: %(default)s"
-    )
-    parser.add_argument(
-        "--grpc-port", type=int, default=default.grpc, metavar="PORT", help="default: %(default)s"
-    )
+    parser.add_argument("--http-port", type=int, default=default.http, metavar="PORT", help="default: %(default)s")
+    parser.add_argument("--grpc-port", type=int, default=default.grpc, metavar="PORT", help="default: %(default)s")
     parser.add_argument(
         "--metrics-port", type=int, default=default.metrics, metavar="PORT", help="default: %(default)s"
     )

@@ -44,9 +44,7 @@ class Interpreter:
 def describe_interpreter(path: str) -> Interpreter:
     """Ask the interpreter at `path`, a file or a command, about itself; `LaunchError` if it cannot run."""
     try:
-        answer = subprocess.run(
-            [path, "-c", DESCRIBE], check=True, capture_output=True, text=True, timeout=60
-        )
+        answer = subprocess.run([path, "-c", DESCRIBE], check=True, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.SubprocessError) as error:
         raise LaunchError(
             f"{path!r} is not a Python that runs here: name one with --python, such as python3.11."

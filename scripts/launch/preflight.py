@@ -94,9 +94,7 @@ def check_shared_memory(folder: Path = SHARED_MEMORY) -> None:
 
 def check_memory(report: Path = MEMORY_REPORT) -> None:
     """Refuse a machine on which the models would be killed for want of memory."""
-    available = next(
-        (line for line in report.read_text().splitlines() if line.startswith("MemAvailable:")), None
-    )
+    available = next((line for line in report.read_text().splitlines() if line.startswith("MemAvailable:")), None)
     if available is None:
         return
     free = int(available.split()[1]) * 1024

@@ -152,9 +152,7 @@ class Server:
 
     def list_models(self) -> list[str]:
         """Name the models that are ready."""
-        request = urllib.request.Request(
-            f"http://{self.http_url}/v2/repository/index", data=b"{}", method="POST"
-        )
+        request = urllib.request.Request(f"http://{self.http_url}/v2/repository/index", data=b"{}", method="POST")
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
             return sorted(model["name"] for model in json.load(answer) if model.get("state") == "READY")
 
@@ -174,9 +172,7 @@ class Server:
 
     def _is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(
-                f"http://{self.http_url}/v2/health/ready", timeout=ANSWER_SECONDS
-            ) as answer:
+            with urllib.request.urlopen(f"http://{self.http_url}/v2/health/ready", timeout=ANSWER_SECONDS) as answer:
                 return answer.status == 200
         except OSError:  # not listening yet, or 4xx while a model loads
             return False

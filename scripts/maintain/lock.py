@@ -76,9 +76,7 @@ def merge(resolutions: Iterable[Resolution]) -> list[str]:
 
 def main() -> None:
     """Resolve for every interpreter named and rewrite the lock file."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("interpreters", nargs="+", metavar="PYTHON")
     parser.add_argument(
         "--constrain", action="append", default=[], metavar="NAME==VERSION", help="hold a package where it is"

@@ -55,8 +55,14 @@ class BoundedLoras:
         self._pending.wait(0)
 
     def describe(self) -> list[dict[str, Any]]:
-        """For each LoRA: its name, scale and the first step (from 0) that it took part in, fit for JSON."""
+        """For each LoRA: name, scale, the first step (from 0) that it took part in, seconds to arrive; for JSON."""
+        uses = zip(self._pending.names, self._pending.scales, self._pending.seconds, strict=True)
         return [
-            {"name": name, "scale": scale, "step": self._steps.get(name)}
-            for name, scale in zip(self._pending.names, self._pending.scales, strict=True)
+            {
+                "name": name,
+                "scale": scale,
+                "step": self._steps.get(name),
+                "load_seconds": seconds and round(seconds, 6),
+            }
+            for name, scale, seconds in uses
         ]

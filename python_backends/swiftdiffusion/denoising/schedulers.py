@@ -8,6 +8,7 @@ from typing import Any
 
 import diffusers
 import torch
+from torch import Tensor
 
 from swiftdiffusion.errors import InvalidArgument
 
@@ -26,8 +27,15 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def load_scheduler_config(folder: Path) -> Any:
-    """The configuration of a pipeline folder's own scheduler, as diffusers holds it."""
+    """The configuration of a pipeline folder's own scheduler, as diffusers holds it.
+
+    Raises:
+        InvalidArgument: a UNet that predicts neither noise nor velocity.
+    """
     written = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    kind = written.get("prediction_type", "epsilon")
+    if kind not in ("epsilon", "v_prediction"):
+        raise InvalidArgument(f"the scheduler's prediction_type is {kind!r}; allowed: epsilon, v_prediction")
     return getattr(diffusers, written["_class_name"]).from_config(written).config
 
 
@@ -53,22 +61,25 @@ def make_scheduler(name: str, config: Any, steps: int, device: torch.device) -> 
     return scheduler
 
 
-def predict_clean(scheduler: Any, result: Any, noise: torch.Tensor, latents: torch.Tensor, timestep: Any) -> torch.Tensor:
+def predict_clean(scheduler: Any, result: Any, output: Tensor, latents: Tensor, timestep: Any) -> Tensor:
     """The clean latents that this step's prediction implies, for a preview.
 
     Args:
         scheduler: the request's scheduler, after its step.
         result: what ``scheduler.step`` returned.
-        noise: the guided prediction (epsilon), shaped as `latents`.
+        output: the UNet's guided output, shaped as `latents`.
         latents: the latents that went into the step.
         timestep: the step's timestep.
 
     Returns:
-        x₀ shaped as `latents`: the scheduler's own where it gives one, else (x - √(1-ᾱ) ε) / √ᾱ
-        (DDIM, arXiv 2010.02502, eq. 9), which holds for the variance-preserving ones.
+        x₀ shaped as `latents`: the scheduler's own where it gives one; else, for the variance-preserving ones that
+        do not, (x - √(1-ᾱ) ε) / √ᾱ (DDIM, arXiv 2010.02502, eq. 9), or √ᾱ x - √(1-ᾱ) v where the UNet predicts
+        velocity (arXiv 2202.00512, appendix D).
     """
     clean = getattr(result, "pred_original_sample", None)
     if clean is not None:
         return clean
     alpha = scheduler.alphas_cumprod[int(timestep)].to(latents)
-    return (latents - (1 - alpha).sqrt() * noise) / alpha.sqrt()
+    if scheduler.config.prediction_type == "v_prediction":
+        return alpha.sqrt() * latents - (1 - alpha).sqrt() * output
+    return (latents - (1 - alpha).sqrt() * output) / alpha.sqrt()

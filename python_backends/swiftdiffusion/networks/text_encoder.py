@@ -34,9 +34,7 @@ class TextEncoder(Network):
 def load_text_encoders(folder: Path, dtype: torch.dtype) -> tuple[TextEncoder, TextEncoder]:
     """Read both text encoders of a pipeline's folder (safetensors only), on the CPU."""
     first = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype, use_safetensors=True)
-    second = CLIPTextModelWithProjection.from_pretrained(
-        folder / "text_encoder_2", dtype=dtype, use_safetensors=True
-    )
+    second = CLIPTextModelWithProjection.from_pretrained(folder / "text_encoder_2", dtype=dtype, use_safetensors=True)
     return TextEncoder(first), TextEncoder(second)
 
 

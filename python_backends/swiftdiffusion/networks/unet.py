@@ -74,7 +74,12 @@ class UNetDecoder(Network):
         self.conv_out = unet.conv_out
 
     def forward(
-        self, mid: Tensor, embedding: Tensor, prompt_embeds: Tensor, skips: list[Tensor], residuals: list[Tensor]
+        self,
+        mid: Tensor,
+        embedding: Tensor,
+        prompt_embeds: Tensor,
+        skips: list[Tensor],
+        residuals: list[Tensor],
     ) -> Tensor:
         """Predict the noise [batch, 4, h, w].
 
@@ -93,9 +98,7 @@ class UNetDecoder(Network):
             # a sample that does not halve evenly grows back to the size that its next skip has
             size = states[-1].shape[2:] if states else None
             if getattr(block, "has_cross_attention", False):
-                hidden = block(
-                    hidden, taken, embedding, encoder_hidden_states=prompt_embeds, upsample_size=size
-                )
+                hidden = block(hidden, taken, embedding, encoder_hidden_states=prompt_embeds, upsample_size=size)
             else:
                 hidden = block(hidden, taken, embedding, upsample_size=size)
         return self.conv_out(self.conv_act(self.conv_norm_out(hidden)))

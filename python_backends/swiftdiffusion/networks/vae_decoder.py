@@ -14,6 +14,9 @@ from swiftdiffusion.networks.network import Network
 class VaeDecoder(Network):
     """diffusers' ``AutoencoderKL`` decoder with the pipeline's scaling before it."""
 
+    latents_mean: Tensor
+    latents_std: Tensor
+
     def __init__(self, vae: AutoencoderKL) -> None:
         super().__init__()
         self.post_quant_conv = vae.post_quant_conv

@@ -36,17 +36,13 @@ def decode_reference(data: bytes, label: str, width: int, height: int) -> NDArra
     try:
         with Image.open(io.BytesIO(data), formats=READABLE) as image:
             if image.width * image.height > PIXELS_MAX:
-                raise InvalidArgument(
-                    f"{label} has {image.width}x{image.height} pixels; at most {PIXELS_MAX} are read"
-                )
+                raise InvalidArgument(f"{label} has {image.width}x{image.height} pixels; at most {PIXELS_MAX} are read")
             picture = image.convert("RGB")
     except InvalidArgument:
         raise
     # a broken file makes Pillow raise almost anything: SyntaxError, struct.error, ValueError, EOFError
     except Exception:
-        raise InvalidArgument(
-            f"{label} ({len(data)} bytes) is not a whole PNG, JPEG or WebP picture"
-        ) from None
+        raise InvalidArgument(f"{label} ({len(data)} bytes) is not a whole PNG, JPEG or WebP picture") from None
     if picture.size != (width, height):
         picture = picture.resize((width, height), Image.Resampling.LANCZOS)
     return np.asarray(picture)

@@ -38,6 +38,4 @@ class Limits:
         require_range("height", self.height, self.size_min, self.size_max)
         require_range("lora_bound", self.lora_bound, 0, self.steps_max)
         if self.scheduler not in SCHEDULERS:
-            raise InvalidArgument(
-                f"parameter 'scheduler' is {self.scheduler!r}; allowed: {', '.join(SCHEDULERS)}"
-            )
+            raise InvalidArgument(f"parameter 'scheduler' is {self.scheduler!r}; allowed: {', '.join(SCHEDULERS)}")

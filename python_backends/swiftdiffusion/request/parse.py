@@ -21,9 +21,7 @@ SEED_MAX = 2**63 - 1
 _NOTHING = np.empty(0, np.object_)
 
 
-def parse_request(
-    tensors: Tensors, limits: Limits, served_controlnets: Callable[[], Sequence[str]]
-) -> PictureRequest:
+def parse_request(tensors: Tensors, limits: Limits, served_controlnets: Callable[[], Sequence[str]]) -> PictureRequest:
     """Check every input and fill in the defaults.
 
     Whether the LoRAs exist and fit is the adapter store's to say.
@@ -137,24 +135,19 @@ def _parse_controls(
         if name not in known:
             raise NotFound(f"controlnets names {_shorten(name)}; served: {', '.join(known) or 'none'}")
     count = len(names)
-    scales = _numbers_for(
-        inputs, "control_scales", "controlnets", count, 1.0, -limits.scale_max, limits.scale_max
-    )
+    scales = _numbers_for(inputs, "control_scales", "controlnets", count, 1.0, -limits.scale_max, limits.scale_max)
     starts = _numbers_for(inputs, "control_start", "controlnets", count, 0.0, 0.0, 1.0)
     ends = _numbers_for(inputs, "control_end", "controlnets", count, 1.0, 0.0, 1.0)
     controls = []
     for index, name in enumerate(names):
         if starts[index] >= ends[index]:
             raise InvalidArgument(
-                f"control_start[{index}] is {starts[index]:g}; it must be below control_end[{index}], "
-                f"{ends[index]:g}"
+                f"control_start[{index}] is {starts[index]:g}; it must be below control_end[{index}], {ends[index]:g}"
             )
         label = f"control_images[{index}]"
         file = files[index] if isinstance(files[index], bytes) else str(files[index]).encode()
         if len(file) > limits.image_bytes_max:
-            raise InvalidArgument(
-                f"{label} has {len(file)} bytes; at most {limits.image_bytes_max} are read"
-            )
+            raise InvalidArgument(f"{label} has {len(file)} bytes; at most {limits.image_bytes_max} are read")
         file = decode_base64(file, label) if encoded else file
         image = decode_reference(file, label, width, height)
         controls.append(ControlUse(name, image, scales[index], starts[index], ends[index]))

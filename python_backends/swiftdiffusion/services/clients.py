@@ -62,7 +62,7 @@ def attach_controlnet(call: Call, model: str, conditioning: Conditioning, image:
         conditioning: the request's; the ControlNet sees what the UNet sees.
         image: the reference, uint8 [height, width, 3].
     """
-    constant = {
+    constant: dict[str, NDArray[Any]] = {
         "prompt_embeds": to_array(conditioning.prompt_embeds),
         "pooled": to_array(conditioning.pooled),
         "time_ids": to_array(conditioning.time_ids),

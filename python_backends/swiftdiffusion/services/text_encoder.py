@@ -81,9 +81,7 @@ class TextEncoderService:
             InvalidArgument, NotFound, Unavailable: a LoRA that does not exist, fit or arrive; too many prompts.
         """
         if not 1 <= len(prompts) <= self._configuration.prompts_max:
-            raise InvalidArgument(
-                f"prompts has {len(prompts)} texts; allowed: 1 to {self._configuration.prompts_max}"
-            )
+            raise InvalidArgument(f"prompts has {len(prompts)} texts; allowed: 1 to {self._configuration.prompts_max}")
         # a LoRA without a text encoder part leaves the embeddings alone
         acting = [lora for lora in loras if not self._loader.inspect(lora.name).networks.isdisjoint(NETWORKS)]
         pending = self._loader.begin([lora.name for lora in acting], [lora.scale for lora in acting])

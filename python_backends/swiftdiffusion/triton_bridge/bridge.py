@@ -83,6 +83,4 @@ class Bridge:
         if code == "INTERNAL":
             logging.getLogger("swiftdiffusion").error("request failed", exc_info=error)
         triton_code = getattr(self._pb_utils.TritonError, code)
-        return self._pb_utils.InferenceResponse(
-            [], error=self._pb_utils.TritonError(describe(error), triton_code)
-        )
+        return self._pb_utils.InferenceResponse([], error=self._pb_utils.TritonError(describe(error), triton_code))

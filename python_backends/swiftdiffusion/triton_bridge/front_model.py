@@ -31,9 +31,7 @@ class FrontModel:
         inputs = self._bridge.read(request)
         try:
             outputs = relay(
-                lambda parameters: self._caller.call_stream(
-                    self._configuration.stream, FRONT, inputs, parameters
-                ),
+                lambda parameters: self._caller.call_stream(self._configuration.stream, FRONT, inputs, parameters),
                 request.is_cancelled,
                 self._configuration.timeout_s,
             )

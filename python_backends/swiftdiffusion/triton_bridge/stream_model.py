@@ -8,11 +8,11 @@ from typing import Any
 
 from swiftdiffusion.errors import Cancelled
 from swiftdiffusion.lane import Lane, LaneConfiguration
+from swiftdiffusion.lifeline import PARAMETER, Holder
 from swiftdiffusion.placement import Placement
 from swiftdiffusion.request.answer import encode_picture, encode_progress
 from swiftdiffusion.request.result import Progress
 from swiftdiffusion.triton_bridge.bridge import Bridge
-from swiftdiffusion.triton_bridge.lifeline import PARAMETER, Holder
 from swiftdiffusion.triton_bridge.loading import load
 
 
