@@ -16,7 +16,7 @@ from launch.backends import assemble_backends
 from launch.children import has_ended
 from launch.distribution import find_distribution
 from launch.interpreter import describe_interpreter, find_library_folder
-from launch.interrupts import Interrupted, interrupts_held_back
+from launch.interrupts import Interrupted, check_interrupts, interrupts_held_back
 from launch.paths import LOGS, MODEL_REPOSITORY, PYTHON_BACKENDS, shorten
 from launch.ports import Ports
 from launch.problems import LaunchError
@@ -121,6 +121,7 @@ class Server:
     def wait_until_ready(self, progress: Progress) -> None:
         """Wait until every model is loaded; raises `LaunchError` if one cannot be or it takes too long."""
         while not self._is_ready():
+            check_interrupts()
             if not self.is_running():
                 raise LaunchError(f"tritonserver did not start:\n{self.explain_failure()}")
             if progress.seconds > self.settings.start_seconds:
