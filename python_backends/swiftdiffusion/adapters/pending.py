@@ -38,8 +38,7 @@ class PendingLoras:
     def seconds(self) -> tuple[float | None, ...]:
         """For each, how long it took to arrive; None while it is on its way."""
         return tuple(
-            self._note_arrival(index, future) if future.done() else None
-            for index, future in enumerate(self._futures)
+            self._note_arrival(index, future) if future.done() else None for index, future in enumerate(self._futures)
         )
 
     def arrive_within(self, timeout: float) -> bool:

@@ -4,6 +4,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
+
 from swiftdiffusion.adapters.bounded import BoundedLoras
 from swiftdiffusion.adapters.patching import Patcher
 from swiftdiffusion.adapters.pending import PendingLoras

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from swiftdiffusion.adapters import loading
 from swiftdiffusion.adapters.pending import PendingLoras
 from swiftdiffusion.errors import InvalidArgument, NotFound, SwiftDiffusionError, Unavailable
@@ -53,9 +54,7 @@ def test_inspecting_reads_the_header_alone(lora: Path, gate: Gate, make_loader: 
     assert gate.count == 0
 
 
-def test_loading_does_not_block_and_waiting_does_not_spin(
-    lora: Path, gate: Gate, make_loader: MakeLoader
-) -> None:
+def test_loading_does_not_block_and_waiting_does_not_spin(lora: Path, gate: Gate, make_loader: MakeLoader) -> None:
     pending = make_loader().begin(["ink"], [0.5])
     assert pending.arrived == ()
     processor = time.process_time()
@@ -99,9 +98,7 @@ def test_a_changed_file_is_loaded_anew(lora: Path, pipeline: Any, make_loader: M
     write(lora, kohya(pipeline, seed=3))
     second = loader.load("ink").result(10)
     assert first.file != second.file
-    assert not torch.equal(
-        first.networks["unet"]["conv_in.weight"].up, second.networks["unet"]["conv_in.weight"].up
-    )
+    assert not torch.equal(first.networks["unet"]["conv_in.weight"].up, second.networks["unet"]["conv_in.weight"].up)
 
 
 def test_memory_is_bounded(tmp_path: Path, pipeline: Any, gate: Gate, make_loader: MakeLoader) -> None:
@@ -155,9 +152,7 @@ def test_refuses_values_that_are_not_finite(
     key = next(key for key in tensors if key.endswith(part))
     tensors[key].view(-1)[0] = value
     write(tmp_path / "ink.safetensors", tensors)
-    with pytest.raises(
-        InvalidArgument, match=f"LoRA 'ink' has a value in '{key}' that is infinite or not a number"
-    ):
+    with pytest.raises(InvalidArgument, match=f"LoRA 'ink' has a value in '{key}' that is infinite or not a number"):
         make_loader().load("ink").result(10)
 
 
@@ -200,9 +195,7 @@ def test_a_file_that_vanishes(lora: Path, gate: Gate, make_loader: MakeLoader) -
         loader.begin(["ink"], [1.0])
 
 
-def test_a_file_that_may_not_be_read(
-    lora: Path, make_loader: MakeLoader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_may_not_be_read(lora: Path, make_loader: MakeLoader, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
@@ -222,9 +215,7 @@ def test_one_failure_does_not_wait_for_the_others(
     gate.open()
 
 
-def test_unknown_names_are_refused_before_anything_loads(
-    lora: Path, gate: Gate, make_loader: MakeLoader
-) -> None:
+def test_unknown_names_are_refused_before_anything_loads(lora: Path, gate: Gate, make_loader: MakeLoader) -> None:
     with pytest.raises(NotFound, match="which has: ink"):
         make_loader().load("paint")
     assert gate.count == 0
