@@ -17,8 +17,8 @@ FOLLOW_SECONDS = 0.2
 
 DESCRIPTION = """\
 Serve the model repository with tritonserver, in the foreground, until Ctrl-C. The first time a virtual
-environment is made and the packages of requirements.lock are installed. A tritonserver on PATH, as in NVIDIA's
-container, is used; else that of the nvidia-pytriton package.
+environment is made and the packages of requirements.lock are installed. A tritonserver on PATH is used, as in
+NVIDIA's container; else that of the nvidia-pytriton package.
 """
 
 EPILOG = """\

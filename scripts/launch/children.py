@@ -1,7 +1,5 @@
-"""Child processes that do not outlive us."""
+"""Child processes, run to their end or ended."""
 
-import ctypes
-import signal
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,15 +11,6 @@ from launch.tail import Tail
 POLL_SECONDS = 0.2
 TERMINATE_SECONDS = 5.0
 TAIL_LINES = 15
-
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
-_libc = ctypes.CDLL(None)  # loaded beforehand: little is safe between fork and exec
-
-
-def die_with_parent() -> None:
-    """Have the kernel send SIGTERM when the parent dies. For `preexec_fn`, from the main thread only."""
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def run_quietly(
@@ -46,7 +35,6 @@ def run_quietly(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            preexec_fn=die_with_parent,
         )
     try:
         while not has_ended(process, within=POLL_SECONDS):

@@ -42,7 +42,7 @@ def _read_installation(executable: Path) -> Distribution:
     python_backend = root / "backends" / "python"
     if not (python_backend / STUB).exists():
         raise LaunchError(
-            f"{executable} has no Python backend in {python_backend}: install it, or take that server off PATH."
+            f"{executable} has no Python backend in {python_backend}: install it, or take it off PATH."
         )
     return Distribution(executable, python_backend, python_backend / STUB, root / "caches")
 

@@ -15,8 +15,8 @@ PROBLEM_CODE = 1
 def run_script(parse: Callable[[list[str]], argparse.Namespace], work: Callable[[argparse.Namespace], int]) -> None:
     """Run `work` in the virtual environment with the options that `parse` read, and exit.
 
-    All up to `work` runs twice: in whatever Python started the script and then, in place of that process, in the
-    environment's. So `parse` may import the standard library only.
+    All up to `work` runs twice: in whatever Python started the script and then, in place of that process, in
+    the environment's. So `parse` may import the standard library only.
     """
     raise_on_signals()
     try:

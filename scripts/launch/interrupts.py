@@ -1,11 +1,15 @@
 """Ctrl-C, SIGTERM and a closed terminal, as one exception."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
-    """A person or the system wants this to end. As with KeyboardInterrupt, no `except Exception` catches it."""
+    """A person or the system wants this to end. Like KeyboardInterrupt, no `Exception`."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -17,9 +21,29 @@ def raise_on_signals() -> None:
 
     SIGINT too is set explicitly: a job that a shell script puts into the background starts with it ignored.
     """
+    for number in SIGNALS:
+        signal.signal(number, _interrupt)
 
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        raise Interrupted(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
+@contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """Raise what `raise_on_signals` would raise in this block only at its end.
+
+    Not by blocking the signals: a process started in the block would inherit that.
+    """
+    noted: list[int] = []
+    replaced = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        if replaced[number] is _interrupt:
+            signal.signal(number, lambda number, _frame: noted.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in replaced.items():
+            signal.signal(number, handler)
+    if noted:
+        raise Interrupted(noted[0])
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    raise Interrupted(number)

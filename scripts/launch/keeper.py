@@ -55,8 +55,9 @@ class Keeper:
         try:
             self._wait(lifeline=True, seconds=None)
             if self._server.poll() is None and not self._stop_now:
-                # Before all models are loaded tritonserver simply dies of this.
-                self._server.send_signal(signal.SIGINT)
+                # While models load tritonserver dies of this, as it should. Not SIGINT: it is lost now and then
+                # at that stage, since system(3) ignores it.
+                self._server.terminate()
                 self._wait(lifeline=False, seconds=STOP_SECONDS)
         finally:
             self._end_group()

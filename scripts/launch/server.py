@@ -16,7 +16,7 @@ from launch.backends import assemble_backends
 from launch.children import has_ended
 from launch.distribution import find_distribution
 from launch.interpreter import describe_interpreter, find_library_folder
-from launch.interrupts import Interrupted
+from launch.interrupts import Interrupted, interrupts_held_back
 from launch.paths import LOGS, MODEL_REPOSITORY, PYTHON_BACKENDS, shorten
 from launch.ports import Ports
 from launch.problems import LaunchError
@@ -94,10 +94,18 @@ class Server:
         ]
         keeper = [sys.executable, str(KEEPER), "--shared-memory", prefix]
         keeper += ["--log", str(self.settings.log), "--folder", str(folder), "--", *command]
-        # A session of its own: Ctrl-C of the terminal reaches us, and we tell the keeper.
-        self._keeper = subprocess.Popen(
-            keeper, stdin=subprocess.PIPE, env=_make_environment(library_folder), start_new_session=True
-        )
+        try:
+            with interrupts_held_back():
+                # A session of its own: Ctrl-C of the terminal reaches us, and we tell the keeper.
+                self._keeper = subprocess.Popen(
+                    keeper,
+                    stdin=subprocess.PIPE,
+                    env=_make_environment(library_folder),
+                    start_new_session=True,
+                )
+        except Interrupted:
+            self.stop()
+            raise
         return self
 
     def __exit__(
@@ -157,9 +165,10 @@ class Server:
             if keeper.stdin:
                 keeper.stdin.close()
             keeper.wait(STOP_SECONDS)
-        except (Interrupted, KeyboardInterrupt, subprocess.TimeoutExpired):
+        except BaseException:
             keeper.terminate()
             keeper.wait(STOP_SECONDS)
+            raise
 
     def _is_ready(self) -> bool:
         try:
