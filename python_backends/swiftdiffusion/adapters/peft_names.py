@@ -79,7 +79,7 @@ class PeftMetadata:
         return alpha / (math.sqrt(rank) if self.fields.get(f"{network}.use_rslora") else rank)
 
     def _of_module(self, module: str, field: str, pattern_field: str, default: float) -> float:
-        """Take the value of the first pattern that ends the module's path, as PEFT's `get_pattern_key` does."""
+        """Take the value of the first pattern that ends the module's path (PEFT's `get_pattern_key`)."""
         steps = ["text_model", *module.split(".")]
         spellings = [".".join(steps[start:]) for start in range(len(steps))]
         spellings += ["^" + module, "^text_model." + module]

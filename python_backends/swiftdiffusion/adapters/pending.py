@@ -37,7 +37,9 @@ class PendingLoras:
     @property
     def seconds(self) -> tuple[float | None, ...]:
         """For each, how long it took to arrive; None while it is on its way."""
-        return tuple(self._arrivals.get(index) for index in range(len(self._futures)))
+        return tuple(
+            self._note_arrival(index, future) if future.done() else None for index, future in enumerate(self._futures)
+        )
 
     def arrive_within(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds (on a condition, not spinning); tell whether `wait` would not block.
@@ -60,5 +62,6 @@ class PendingLoras:
                 raise Unavailable(f"LoRA {name!r} did not load within {timeout:g} seconds; try again.")
         return self.arrived
 
-    def _note_arrival(self, index: int, _: Future[LoraWeights]) -> None:
-        self._arrivals[index] = time.monotonic() - self._started
+    def _note_arrival(self, index: int, _: Future[LoraWeights]) -> float:
+        # A future wakes those who wait before it calls back, so who asks first notes the time.
+        return self._arrivals.setdefault(index, time.monotonic() - self._started)
