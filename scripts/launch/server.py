@@ -8,6 +8,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -118,8 +119,11 @@ class Server:
         """Whether the process is there."""
         return self._keeper is not None and self._keeper.poll() is None
 
-    def wait_until_ready(self, progress: Progress) -> None:
-        """Wait until every model is loaded; raises `LaunchError` if one cannot be or it takes too long."""
+    def wait_until_ready(self, progress: Progress, show: Callable[[str], None] | None = None) -> None:
+        """Wait until every model is loaded; raises `LaunchError` if one cannot be or it takes too long.
+
+        Each line of the log is handed to `show`.
+        """
         while not self._is_ready():
             check_interrupts()
             if not self.is_running():
@@ -129,7 +133,9 @@ class Server:
                     f"tritonserver was not ready after {self.settings.start_seconds:.0f} s: "
                     f"see {shorten(self.settings.log)}, or give it more with --start-timeout."
                 )
-            self.log.read_new()
+            for line in self.log.read_new():
+                if show:
+                    show(line)
             loaded, loading = count_models(self.log.lines)
             if loading:
                 progress.update(f"{loaded} of {loading} models loaded")

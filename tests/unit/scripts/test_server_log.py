@@ -6,7 +6,7 @@ LOG = """\
 I1123 02:43:00.6 5745 model_lifecycle.cc:472] "loading: text_encoder:1"
 I1123 02:43:00.6 5745 model_lifecycle.cc:472] "loading: vae_decoder:1"
 I1123 02:43:00.6 5745 model_lifecycle.cc:839] "successfully loaded 'vae_decoder'"
-E1123 02:43:00.9 5745 model_lifecycle.cc:642] "failed to load 'text_encoder' version 1: Internal: no weights\\n\\nAt:\\n  model.py(12)\\n"
+E1123 model_lifecycle.cc:642] "failed to load 'text_encoder' version 1: Internal: no weights\\n\\nAt:\\n  model.py(12)"
 """.splitlines()
 
 
