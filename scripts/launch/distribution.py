@@ -41,9 +41,7 @@ def _read_installation(executable: Path) -> Distribution:
     root = executable.resolve().parent.parent
     python_backend = root / "backends" / "python"
     if not (python_backend / STUB).exists():
-        raise LaunchError(
-            f"{executable} has no Python backend in {python_backend}: install it, or take it off PATH."
-        )
+        raise LaunchError(f"{executable} has no Python backend in {python_backend}: install it, or take it off PATH.")
     return Distribution(executable, python_backend, python_backend / STUB, root / "caches")
 
 

@@ -86,9 +86,7 @@ def alter_repository(tmp_path) -> Callable[..., Path]:
             name = file.parent.name
             alter(name, config)
             (tmp_path / "model_repository" / name / "1").mkdir(parents=True)
-            (tmp_path / "model_repository" / name / "config.pbtxt").write_text(
-                text_format.MessageToString(config)
-            )
+            (tmp_path / "model_repository" / name / "config.pbtxt").write_text(text_format.MessageToString(config))
         return tmp_path / "model_repository"
 
     return alter_repository

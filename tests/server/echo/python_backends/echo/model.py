@@ -27,6 +27,5 @@ class TritonPythonModel:
 
     def execute(self, requests):
         return [
-            pb_utils.InferenceResponse([pb_utils.get_input_tensor_by_name(request, "text")])
-            for request in requests
+            pb_utils.InferenceResponse([pb_utils.get_input_tensor_by_name(request, "text")]) for request in requests
         ]
