@@ -80,8 +80,8 @@ def work(options: argparse.Namespace) -> int:
     settings = make_settings(options)
     check_serving(describe_interpreter(sys.executable), settings.ports, settings.host)
     with Server(settings) as server:
-        with Progress("starting tritonserver") as progress:
-            server.wait_until_ready(progress)
+        with Progress("starting tritonserver", live=not options.verbose) as progress:
+            server.wait_until_ready(progress, show=print if options.verbose else None)
         print(describe_endpoints(server), flush=True)
         while not server.wait(FOLLOW_SECONDS if options.verbose else None):
             for line in server.log.read_new():

@@ -4,6 +4,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from launch.interrupts import check_interrupts
 from launch.problems import LaunchError
 from launch.progress import Progress
 from launch.tail import Tail
@@ -38,6 +39,7 @@ def run_quietly(
         )
     try:
         while not has_ended(process, within=POLL_SECONDS):
+            check_interrupts()
             for line in tail.read_new():
                 if detail := describe(line):
                     progress.update(detail)

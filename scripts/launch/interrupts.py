@@ -16,6 +16,9 @@ class Interrupted(BaseException):
         self.exit_code = 128 + number  # as shells count it
 
 
+_received: list[int] = []
+
+
 def raise_on_signals() -> None:
     """Turn SIGINT, SIGTERM and SIGHUP into `Interrupted` from now on.
 
@@ -45,5 +48,15 @@ def interrupts_held_back() -> Iterator[None]:
         raise Interrupted(noted[0])
 
 
+def check_interrupts() -> None:
+    """Raise `Interrupted` if a signal came. To be called where we poll.
+
+    Python drops an exception that a signal handler raises while an object is being finalised.
+    """
+    if _received:
+        raise Interrupted(_received[0])
+
+
 def _interrupt(number: int, _frame: FrameType | None) -> None:
+    _received.append(number)
     raise Interrupted(number)

@@ -13,14 +13,14 @@ REPEAT_SECONDS = 15.0  # where there is no terminal: a line each so often, so th
 class Progress:
     """Shows `activity`, a changing detail and the seconds so far until the block ends.
 
-    On a terminal one line is rewritten; elsewhere a line is printed at the start, sometimes, and at the end.
+    On a terminal one line is rewritten, if `live`; else a line is printed at the start, sometimes, and at the end.
     """
 
-    def __init__(self, activity: str) -> None:
+    def __init__(self, activity: str, *, live: bool = True) -> None:
         self._activity = activity
         self._detail = ""
         self._started = self._last_print = time.monotonic()
-        self._live = sys.stderr.isatty()
+        self._live = live and sys.stderr.isatty()
         self._done = threading.Event()
         self._ticker = threading.Thread(target=self._tick, daemon=True)
 

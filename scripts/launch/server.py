@@ -8,6 +8,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,7 @@ from launch.backends import assemble_backends
 from launch.children import has_ended
 from launch.distribution import find_distribution
 from launch.interpreter import describe_interpreter, find_library_folder
-from launch.interrupts import Interrupted, interrupts_held_back
+from launch.interrupts import Interrupted, check_interrupts, interrupts_held_back
 from launch.paths import LOGS, MODEL_REPOSITORY, PYTHON_BACKENDS, shorten
 from launch.ports import Ports
 from launch.problems import LaunchError
@@ -118,9 +119,13 @@ class Server:
         """Whether the process is there."""
         return self._keeper is not None and self._keeper.poll() is None
 
-    def wait_until_ready(self, progress: Progress) -> None:
-        """Wait until every model is loaded; raises `LaunchError` if one cannot be or it takes too long."""
+    def wait_until_ready(self, progress: Progress, show: Callable[[str], None] | None = None) -> None:
+        """Wait until every model is loaded; raises `LaunchError` if one cannot be or it takes too long.
+
+        Each line of the log is handed to `show`.
+        """
         while not self._is_ready():
+            check_interrupts()
             if not self.is_running():
                 raise LaunchError(f"tritonserver did not start:\n{self.explain_failure()}")
             if progress.seconds > self.settings.start_seconds:
@@ -128,7 +133,9 @@ class Server:
                     f"tritonserver was not ready after {self.settings.start_seconds:.0f} s: "
                     f"see {shorten(self.settings.log)}, or give it more with --start-timeout."
                 )
-            self.log.read_new()
+            for line in self.log.read_new():
+                if show:
+                    show(line)
             loaded, loading = count_models(self.log.lines)
             if loading:
                 progress.update(f"{loaded} of {loading} models loaded")

@@ -11,6 +11,7 @@ FAILURES = (
     re.compile(r"(Error parsing text-format inference\.ModelConfig.*)"),
     re.compile(r"(failed to start \w+ service.*|.*already in use.*)", re.IGNORECASE),
     re.compile(r"^(error: .*)"),
+    re.compile(r"(unrecognized option .*|option .* requires an argument.*|.*invalid option .*)"),
 )
 LAST_LINES = 15
 
