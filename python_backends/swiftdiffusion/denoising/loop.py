@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -77,12 +78,7 @@ def denoise(
         with stopwatch("scheduler"):
             noise = guide(noise, guidance_scale)
             result = scheduler.step(noise, timestep, latents, **draws)
-        before, latents = latents, result.prev_sample
-
-        def clean(
-            result: Any = result, noise: Tensor = noise, before: Tensor = before, timestep: Tensor = timestep
-        ) -> Tensor:
-            return predict_clean(scheduler, result, noise, before, timestep)
-
+        clean = partial(predict_clean, scheduler, result, noise, latents, timestep)
+        latents = result.prev_sample
         after_step(Step(step + 1, steps, clean))
     return latents

@@ -21,7 +21,7 @@ def assert_same(pixels, expected):
 
 @pytest.mark.parametrize(
     ("controls", "loras"),
-    itertools.product(CONTROLS, LORAS),
+    list(itertools.product(CONTROLS, LORAS)),
     ids=lambda uses: "+".join(use[0] for use in uses) or "none",
 )
 def test_controlnets_and_loras(ask, draw_with_diffusers, references, controls, loras):

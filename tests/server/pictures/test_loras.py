@@ -85,6 +85,6 @@ def test_files_come_and_go_without_a_restart(own_adapters, ask_server, weights):
     with pytest.raises(InferenceServerException, match="'cut'"):
         ask_server(server, **ASKED, loras="cut")
     (folder / "old.pt").write_bytes(b"\x80\x04.")
-    with pytest.raises(InferenceServerException, match="only .safetensors files are served"):
+    with pytest.raises(InferenceServerException, match=r"only \.safetensors files are served"):
         ask_server(server, **ASKED, loras="old")
     assert np.array_equal(ask_server(server, **ASKED, **A)[0], night)
