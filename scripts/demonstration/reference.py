@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from PIL import Image
-from shapes.drawing import Figure, draw
 
 from launch.problems import LaunchError
 from shapes import conditions
+from shapes.drawing import Figure, draw
 
 DEFAULT_PROMPT = "a large red heart left of a small blue star on a white background"
 # The same scene, but placed as no prompt could ask for.

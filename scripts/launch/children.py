@@ -1,7 +1,10 @@
 """Child processes, run to their end or ended."""
 
+import os
+import signal
 import subprocess
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from launch.interrupts import check_interrupts
@@ -36,6 +39,7 @@ def run_quietly(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            start_new_session=True,  # its process group is then all that it starts
         )
     try:
         while not has_ended(process, within=POLL_SECONDS):
@@ -45,7 +49,7 @@ def run_quietly(
                     progress.update(detail)
             progress.pulse()
     finally:
-        end(process)
+        end_group(process)
     if process.returncode != 0:
         tail.read_new()
         last_lines = "\n".join(f"  {line}" for line in tail.lines[-TAIL_LINES:])
@@ -61,10 +65,11 @@ def has_ended(process: subprocess.Popen, within: float) -> bool:
     return True
 
 
-def end(process: subprocess.Popen) -> None:
-    """End the process if it still runs: politely, then not."""
+def end_group(process: subprocess.Popen) -> None:
+    """End the process, which leads its process group, and all of that: politely, then not."""
     if process.poll() is None:
-        process.terminate()
-        if not has_ended(process, within=TERMINATE_SECONDS):
-            process.kill()
-            process.wait()
+        os.killpg(process.pid, signal.SIGTERM)
+        has_ended(process, within=TERMINATE_SECONDS)
+    with suppress(ProcessLookupError):  # the usual case: nothing is left
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

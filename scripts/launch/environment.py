@@ -20,9 +20,10 @@ from launch.progress import Progress
 FOLDER_VARIABLE = "SWIFTDIFFUSION_VENV"
 DEFAULT_FOLDER = CHECKOUT / ".venv"
 
-# --no-compile: most modules are never imported, and those that are get compiled then.
 PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input")
 PIP_INSTALL = (*PIP, "install", "--progress-bar", "off", "--no-compile")
+# pip would compile on one processor, and without bytecode each process of a server would compile for itself.
+COMPILE = ("-c", "import compileall, sys; compileall.compile_dir(sys.argv[1], quiet=2, workers=0)")
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,9 @@ def _install(environment: Environment, interpreter: Interpreter) -> None:
     with Progress("installing swiftdiffusion, editable") as progress:
         install = [python, *PIP_INSTALL, "--no-deps", "--no-build-isolation", "--editable", str(CHECKOUT)]
         run_quietly(install, log, progress, cwd=CHECKOUT, describe=_describe_pip_line)
+    with Progress("compiling") as progress:
+        folder = environment.folder / "lib" / interpreter.name / "site-packages"
+        run_quietly([python, *COMPILE, str(folder)], log, progress, cwd=CHECKOUT)
     contents = {"contents": _hash_contents(), "python": interpreter.version}
     environment.stamp.write_text(json.dumps(contents))
 

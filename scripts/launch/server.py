@@ -199,6 +199,7 @@ class Server:
 def _make_environment(library_folder: Path | None) -> dict[str, str]:
     """The variables of a server: the stub of the Python backend runs the first python3 on PATH."""
     variables = dict(os.environ)
+    variables.setdefault("HF_HUB_OFFLINE", "1")  # models are folders: a missing one is an error, not a download
     variables["PATH"] = f"{Path(sys.executable).parent}:{variables.get('PATH', os.defpath)}"
     if library_folder:
         variables["LD_LIBRARY_PATH"] = f"{library_folder}:{variables.get('LD_LIBRARY_PATH', '')}".rstrip(":")
