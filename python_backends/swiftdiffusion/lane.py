@@ -52,11 +52,13 @@ class LaneConfiguration(Limits):
     threads: int = 0
     lora_cache_mb: int = 1024
     lora_timeout_s: float = 30.0
+    service_timeout_s: float = 120.0  # how long one call to another model may take
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_range("lora_cache_mb", self.lora_cache_mb, 0, 1_000_000)
         require_range("lora_timeout_s", self.lora_timeout_s, 0.1, 3600)
+        require_range("service_timeout_s", self.service_timeout_s, 0.1, 3600)
 
 
 class Lane:
@@ -86,8 +88,9 @@ class Lane:
             placement.device,
             configuration.lora_cache_mb * 2**20,
         )
-        self._text_encoder = TextEncoderClient(call, configuration.text_encoder, placement)
-        self._vae_decoder = VaeDecoderClient(call, configuration.vae_decoder)
+        timeout_s = configuration.service_timeout_s
+        self._text_encoder = TextEncoderClient(call, configuration.text_encoder, placement, timeout_s)
+        self._vae_decoder = VaeDecoderClient(call, configuration.vae_decoder, timeout_s)
         self._scheduler_config = load_scheduler_config(folder)
         self._latent_channels: int = unet_config["in_channels"]
         vae_config = json.loads((folder / "vae" / "config.json").read_text())
@@ -185,6 +188,7 @@ class Lane:
                 use.scale,
                 use.start,
                 use.end,
+                self._configuration.service_timeout_s,
             )
             for use in request.controls
         ]

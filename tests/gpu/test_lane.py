@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ class LocalLane:
     """A lane whose services are called directly, as a server would call their models."""
 
     def __init__(self, placement):
-        services = {
+        services: dict[str, Any] = {
             "text_encoder": TextEncoderService(TextEncoderConfiguration(PIPELINE, ADAPTERS), placement),
             "vae_decoder": VaeDecoderService(VaeDecoderConfiguration(PIPELINE), placement),
             "controlnet_edges": ControlNetService(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from swiftdiffusion.errors import Internal
+from swiftdiffusion.waiting import wait_for
 
 # starts one step of a ControlNet: (sample [batch, 4, h, w], timestep) -> residuals, flat as `ControlNet` lays them
 StartStep = Callable[[Tensor, Tensor], "Future[Tensor]"]
@@ -24,6 +25,7 @@ class Control:
     scale: float
     start: float
     end: float
+    timeout_s: float  # how long a step waits for it
 
     def acts_in(self, step: int, steps: int) -> bool:
         """Whether it acts in step `step` of `steps` (from 0), by diffusers' rule for ``control_guidance_*``."""
@@ -52,10 +54,11 @@ def sum_residuals(
 
     Raises:
         Internal: a ControlNet made for another UNet.
+        Unavailable: one that did not answer in time.
     """
     total = torch.zeros(sum(shape.numel() for shape in shapes), dtype=like.dtype, device=like.device)
     for control, future in running:
-        residuals = future.result()
+        residuals = wait_for(future, f"ControlNet {control.name!r}", control.timeout_s)
         if residuals.shape != total.shape:
             raise Internal(
                 f"ControlNet {control.name!r} gave {residuals.numel()} residuals where this UNet takes "

@@ -15,7 +15,6 @@ from swiftdiffusion.denoising.conditioning import Conditioning, guide
 from swiftdiffusion.denoising.controls import Control, start_controls, sum_residuals
 from swiftdiffusion.denoising.schedulers import predict_clean
 from swiftdiffusion.denoising.stopwatch import Stopwatch
-from swiftdiffusion.engines import Engine
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,8 @@ class Step:
 
 @torch.inference_mode()
 def denoise(
-    encoder: Engine,
-    decoder: Engine,
+    encoder: Callable[..., tuple[Tensor, ...]],
+    decoder: Callable[..., Tensor],
     scheduler: Any,
     latents: Tensor,
     conditioning: Conditioning,

@@ -17,6 +17,7 @@ from swiftdiffusion.placement import Placement
 from swiftdiffusion.request.request import LoraUse
 from swiftdiffusion.services.contracts import CONTROLNET, TEXT_ENCODER, VAE_DECODER
 from swiftdiffusion.signature import Signature
+from swiftdiffusion.waiting import wait_for
 
 Arrays = Mapping[str, NDArray[Any]]
 # (model, its contract, inputs) -> its outputs by name, later; errors come as this project's own
@@ -26,8 +27,8 @@ Call = Callable[[str, Signature, Arrays], "Future[dict[str, NDArray[Any]]]"]
 class TextEncoderClient:
     """Encodes prompts; the service remembers those it has seen."""
 
-    def __init__(self, call: Call, model: str, placement: Placement) -> None:
-        self._call, self._model, self._placement = call, model, placement
+    def __init__(self, call: Call, model: str, placement: Placement, timeout_s: float) -> None:
+        self._call, self._model, self._placement, self._timeout_s = call, model, placement, timeout_s
 
     def encode(self, prompts: Sequence[str], loras: Sequence[LoraUse]) -> list[tuple[Embedding, bool]]:
         """Each prompt's embedding on the loop's device, and whether it came from the service's cache."""
@@ -35,7 +36,7 @@ class TextEncoderClient:
         if loras:
             inputs["loras"] = _texts([lora.name for lora in loras])
             inputs["lora_scales"] = np.array([lora.scale for lora in loras], dtype=np.float32)
-        outputs = self._call(self._model, TEXT_ENCODER, inputs).result()
+        outputs = wait_for(self._call(self._model, TEXT_ENCODER, inputs), self._model, self._timeout_s)
         hidden = torch.from_numpy(outputs["hidden"]).to(self._placement.device, self._placement.dtype)
         pooled = torch.from_numpy(outputs["pooled"]).to(self._placement.device, self._placement.dtype)
         embeddings = [Embedding(*pair) for pair in zip(hidden, pooled, strict=True)]
@@ -45,12 +46,13 @@ class TextEncoderClient:
 class VaeDecoderClient:
     """Turns latents into pixels."""
 
-    def __init__(self, call: Call, model: str) -> None:
-        self._call, self._model = call, model
+    def __init__(self, call: Call, model: str, timeout_s: float) -> None:
+        self._call, self._model, self._timeout_s = call, model, timeout_s
 
     def decode(self, latents: Tensor) -> NDArray[np.uint8]:
         """Decode [1, 4, h, w] to uint8 [height, width, 3]."""
-        return self._call(self._model, VAE_DECODER, {"latents": to_array(latents)}).result()["pixels"]
+        answer = self._call(self._model, VAE_DECODER, {"latents": to_array(latents)})
+        return wait_for(answer, self._model, self._timeout_s)["pixels"]
 
 
 def attach_controlnet(call: Call, model: str, conditioning: Conditioning, image: NDArray[np.uint8]) -> StartStep:

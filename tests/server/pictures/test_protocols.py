@@ -21,7 +21,7 @@ def read_base64(text):
 
 def drain(responses):
     """Responses until the picture has come."""
-    results = []
+    results: list = []
     while not results or results[-1].as_numpy("info") is None:
         result, error = responses.get(timeout=120)
         assert error is None, error

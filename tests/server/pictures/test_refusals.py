@@ -2,13 +2,14 @@
 
 import json
 import urllib.error
+from typing import Any
 
 import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
-GOOD = {"prompt": "a blue square", "seed": 5, "steps": 3}
-BAD = [
+GOOD: dict[str, Any] = {"prompt": "a blue square", "seed": 5, "steps": 3}
+BAD: list[tuple[dict[str, Any], int, str, str]] = [
     ({"prompt": ""}, 400, "INVALID_ARGUMENT", "prompt is empty"),
     ({"loras": ["nope"]}, 404, "NOT_FOUND", "'nope' is not in the adapter store, which has: "),
     ({"loras": ["../night"]}, 400, "INVALID_ARGUMENT", "'../night'"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from swiftdiffusion.denoising.controls import Control, start_controls, sum_residuals
-from swiftdiffusion.errors import Internal
+from swiftdiffusion.errors import Internal, Unavailable
 
 SHAPES = [torch.Size((1, 2, 2, 2)), torch.Size((1, 3, 1, 1))]
 
@@ -15,7 +15,7 @@ def make_control(values, scale=1.0, start=0.0, end=1.0):
         future.set_result(values)
         return future
 
-    return Control("edges", start_step, scale, start, end)
+    return Control("edges", start_step, scale, start, end, timeout_s=5)
 
 
 def run(*controls, step=0, steps=4):
@@ -44,10 +44,16 @@ def test_start_and_end_follow_diffusers(start, end):
 
 
 def test_a_controlnet_that_does_not_act_is_not_started():
-    control = Control("edges", lambda *_: pytest.fail("started"), 1.0, 0.5, 1.0)
+    control = Control("edges", lambda *_: pytest.fail("started"), 1.0, 0.5, 1.0, timeout_s=5)
     assert start_controls([control], torch.zeros(1), torch.tensor(1), 0, 4) == []
 
 
 def test_a_controlnet_of_another_base_model_is_named():
     with pytest.raises(Internal, match="'edges' gave 7 residuals where this UNet takes 11"):
         run(make_control(torch.ones(7)))
+
+
+def test_a_controlnet_that_hangs_is_named():
+    control = Control("edges", lambda *_: Future(), 1.0, 0.0, 1.0, timeout_s=0.05)
+    with pytest.raises(Unavailable, match=r"ControlNet 'edges' did not answer within 0\.05 s"):
+        run(control)
