@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from launch.interpreter import describe_interpreter
 from launch.options import add_environment_options
-from launch.paths import LOGS, OUTPUTS, shorten
+from launch.paths import OUTPUTS, shorten
 from launch.ports import choose_free_ports
 from launch.preflight import check_serving
 from launch.progress import Progress
@@ -62,13 +62,13 @@ def work(options: argparse.Namespace) -> int:
     options.prompt = options.prompt or DEFAULT_PROMPT
     options.output.mkdir(parents=True, exist_ok=True)
     reference.save(options.output / "reference.png")
-    settings = ServerSettings(ports=choose_free_ports(), log=LOGS / "demo.log")
+    settings = ServerSettings(ports=choose_free_ports(), log=options.output.absolute() / "tritonserver.log")
     check_serving(describe_interpreter(sys.executable), settings.ports, settings.host)
     drawings: dict[str, Drawing] = {}
     with Server(settings) as server:
         with Progress("starting tritonserver") as progress:
             server.wait_until_ready(progress)
-        print(f'"{options.prompt}"')
+        print(f'"{options.prompt}"', flush=True)
         with InferenceServerClient(server.grpc_url) as client:
             for label, inputs in make_requests(options, (options.output / "reference.png").read_bytes()).items():
                 drawings[label] = draw(server, client, label, inputs)

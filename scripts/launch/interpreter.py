@@ -16,6 +16,7 @@ import importlib.util, json, sys, sysconfig
 print(json.dumps({
     "version": sys.version_info[:2],
     "folders": [sysconfig.get_config_var("LIBDIR"), sys.base_prefix + "/lib"],
+    "headers": sysconfig.get_path("include"),
     "can_make_environments": all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")),
 }))
 """
@@ -28,6 +29,7 @@ class Interpreter:
     path: str
     version: tuple[int, int]
     library_folders: tuple[Path, ...]  # where its own libpython may lie
+    headers: Path  # folder of Python.h, if it is installed
     can_make_environments: bool
 
     @property
@@ -54,6 +56,7 @@ def describe_interpreter(path: str) -> Interpreter:
         path=path,
         version=(facts["version"][0], facts["version"][1]),
         library_folders=tuple(Path(folder) for folder in facts["folders"] if folder),
+        headers=Path(facts["headers"]),
         can_make_environments=facts["can_make_environments"],
     )
 

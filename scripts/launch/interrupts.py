@@ -23,9 +23,11 @@ def raise_on_signals() -> None:
     """Turn SIGINT, SIGTERM and SIGHUP into `Interrupted` from now on.
 
     SIGINT too is set explicitly: a job that a shell script puts into the background starts with it ignored.
+    SIGHUP stays ignored where it is: that is what nohup is for.
     """
     for number in SIGNALS:
-        signal.signal(number, _interrupt)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
 
 
 @contextmanager

@@ -14,6 +14,9 @@ SHARED_MEMORY_NEEDED = 256 * MEBIBYTE  # a few MiB for each model instance, and 
 MEMORY_NEEDED = 3072 * MEBIBYTE
 DISK_NEEDED = 4096 * MEBIBYTE  # the packages unpacked, and the wheels while they are
 
+# tritonclient wants a geventhttpclient that is older than this Python
+COMPILED_FOR = ((3, 12),)
+
 SHARED_MEMORY = Path("/dev/shm")
 MEMORY_REPORT = Path("/proc/meminfo")
 
@@ -23,6 +26,7 @@ def check_installation(interpreter: Interpreter, environment: Path) -> None:
     check_version(interpreter)  # first and alone: the others depend on it
     check_all(
         partial(check_venv_module, interpreter),
+        partial(check_compiler, interpreter),
         partial(find_library_folder, interpreter),
         partial(check_disk, environment),
     )
@@ -68,6 +72,18 @@ def check_venv_module(interpreter: Interpreter) -> None:
         raise LaunchError(
             f"{interpreter.path} cannot make virtual environments: install its venv module "
             f"(Debian, Ubuntu: apt install {interpreter.name}-venv)."
+        )
+
+
+def check_compiler(interpreter: Interpreter) -> None:
+    """Refuse a Python for which a package has to be compiled, where that cannot be done."""
+    if interpreter.version not in COMPILED_FOR:
+        return
+    if not (shutil.which("cc") or shutil.which("gcc")) or not (interpreter.headers / "Python.h").exists():
+        raise LaunchError(
+            f"geventhttpclient has no wheel for {interpreter.name} and is compiled: "
+            f"install gcc and the headers (Debian, Ubuntu: apt install gcc {interpreter.name}-dev), "
+            "or use --python python3.11."
         )
 
 

@@ -50,7 +50,7 @@ def test_environment_whose_interpreter_went_is_not(made):
 
 @pytest.mark.parametrize(("version", "current"), [((3, 11), True), ((3, 12), False)])
 def test_interpreter_asked_for_counts(made, version, current):
-    assert made.is_current(Interpreter("python", version, (), True)) is current
+    assert made.is_current(Interpreter("python", version, (), Path(), True)) is current
 
 
 def test_folder_is_the_options_then_the_variables_then_the_checkouts(monkeypatch):

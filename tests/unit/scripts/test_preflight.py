@@ -17,7 +17,13 @@ def interpreter() -> Interpreter:
 
 
 def pretend(**changes) -> Interpreter:
-    facts = {"path": "/opt/python", "version": (3, 11), "library_folders": (), "can_make_environments": True}
+    facts = {
+        "path": "/opt/python",
+        "version": (3, 11),
+        "library_folders": (),
+        "headers": Path("/nowhere"),
+        "can_make_environments": True,
+    }
     return Interpreter(**{**facts, **changes})
 
 
@@ -38,6 +44,12 @@ def test_unsupported_python_names_those_that_are(version):
 def test_missing_venv_module_names_the_package():
     with pytest.raises(LaunchError, match=r"apt install python3\.11-venv"):
         preflight.check_venv_module(pretend(can_make_environments=False))
+
+
+def test_package_to_compile_names_what_for():
+    with pytest.raises(LaunchError, match=r"geventhttpclient.*apt install gcc python3\.12-dev"):
+        preflight.check_compiler(pretend(version=(3, 12)))
+    preflight.check_compiler(pretend(version=(3, 11)))
 
 
 def test_missing_library_names_the_package():
