@@ -1,0 +1,134 @@
+"""Loading LoRAs on threads of their own, each file once, the recent ones kept in host memory."""
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+
+import torch
+
+from swiftdiffusion.adapters.cache import ByteBoundedCache
+from swiftdiffusion.adapters.layout import LoraLayout, lay_out
+from swiftdiffusion.adapters.pending import PendingLoras
+from swiftdiffusion.adapters.safetensors_file import Header, MalformedFileError, read_header
+from swiftdiffusion.adapters.store import AdapterFile, AdapterStore
+from swiftdiffusion.adapters.targets import Targets
+from swiftdiffusion.adapters.weights import LoraWeights, read_weights
+from swiftdiffusion.errors import InvalidArgument, Unavailable
+
+LAYOUTS_KEPT = 64  # about 1 MB each for SDXL
+
+
+class LoraLoader:
+    """Turns names into factors for the networks that this process runs. Thread-safe.
+
+    `networks` are the ones to read; a file is checked against all of `targets`. At most `threads`
+    files are read at a time, and `cache_bytes` of host memory keep what was read. Factors arrive
+    on `device` in the file's dtype.
+    """
+
+    def __init__(
+        self,
+        store: AdapterStore,
+        targets: Targets,
+        networks: Sequence[str] = ("unet",),
+        device: torch.device | str = "cpu",
+        cache_bytes: int = 2**30,
+        threads: int = 2,
+    ) -> None:
+        self._store = store
+        self._targets = targets
+        self._networks = tuple(networks)
+        self._device = torch.device(device)
+        self._cache: ByteBoundedCache[AdapterFile, LoraWeights] = ByteBoundedCache(cache_bytes)
+        self._read_layout = lru_cache(maxsize=LAYOUTS_KEPT)(self._read_layout_uncached)
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="lora-loader")
+        self._lock = threading.Lock()
+        self._loading: dict[AdapterFile, Future[LoraWeights]] = {}
+        self._closed = False
+
+    def inspect(self, name: str) -> LoraLayout:
+        """Check from the file's header, in milliseconds, that a LoRA exists and fits the pipeline.
+
+        Raises `InvalidArgument` or `NotFound` (see `AdapterStore.find`, `lay_out`), `Unavailable`
+        if the store cannot be read.
+        """
+        return self._layout_of(self._store.find(name))[1]
+
+    def load(self, name: str) -> Future[LoraWeights]:
+        """Start to load a LoRA, or join the load that is under way; the future must not be cancelled.
+
+        Raises what `AdapterStore.find` raises, and `Unavailable` once closed. The future raises
+        what `inspect` raises, `InvalidArgument` for values that are not finite and `Unavailable`
+        for a file that changed while it was read.
+        """
+        file = self._store.find(name)
+        with self._lock:
+            self._refuse_if_closed(file)
+            if file in self._loading:
+                return self._loading[file]
+            cached = self._cache.get(file)
+            if cached is not None and cached.to(self._device) is cached:
+                future: Future[LoraWeights] = Future()
+                future.set_result(cached)
+                return future
+            future = self._threads.submit(self._fetch, file)
+            self._loading[file] = future
+        future.add_done_callback(lambda _: self._forget(file))
+        return future
+
+    def begin(self, names: Sequence[str], scales: Sequence[float]) -> PendingLoras:
+        """Start to load a request's LoRAs; raises what `load` raises, lengths must be equal."""
+        return PendingLoras(tuple(names), tuple(scales), [self.load(name) for name in names])
+
+    def close(self) -> None:
+        """Let the loads under way finish, fail the queued ones with `Unavailable` and end the threads."""
+        with self._lock:
+            self._closed = True
+        self._threads.shutdown(wait=True)  # cancelled futures would leave their waiters waiting
+
+    def _forget(self, file: AdapterFile) -> None:
+        with self._lock:
+            self._loading.pop(file, None)
+
+    def _refuse_if_closed(self, file: AdapterFile) -> None:
+        if self._closed:
+            raise Unavailable(f"LoRA {file.name!r} cannot be loaded: the server is shutting down.")
+
+    def _fetch(self, file: AdapterFile) -> LoraWeights:
+        self._refuse_if_closed(file)
+        weights = self._cache.get(file)
+        if weights is None:
+            weights = self._read(file)
+            self._cache.put(file, weights)
+        return weights.to(self._device)
+
+    def _read(self, file: AdapterFile) -> LoraWeights:
+        header, layout = self._layout_of(file)
+        try:
+            weights = read_weights(file, header, layout, self._networks)
+        except (MalformedFileError, OSError) as error:
+            self._refuse_if_changed(file)
+            raise _explain(file, error) from error
+        self._refuse_if_changed(file)
+        return weights
+
+    def _refuse_if_changed(self, file: AdapterFile) -> None:
+        if self._store.find(file.name) != file:
+            raise Unavailable(f"LoRA {file.name!r} changed while it was being read; try again.")
+
+    def _layout_of(self, file: AdapterFile) -> tuple[Header, LoraLayout]:
+        try:
+            return self._read_layout(file)
+        except (MalformedFileError, OSError) as error:
+            raise _explain(file, error) from error
+
+    def _read_layout_uncached(self, file: AdapterFile) -> tuple[Header, LoraLayout]:
+        header = read_header(file.path)
+        return header, lay_out(file.name, header, self._targets)
+
+
+def _explain(file: AdapterFile, error: MalformedFileError | OSError) -> InvalidArgument | Unavailable:
+    if isinstance(error, OSError):
+        return Unavailable(f"LoRA {file.name!r} cannot be read: {error.strerror or type(error).__name__}.")
+    return InvalidArgument(f"LoRA {file.name!r} {error}.")

@@ -1,0 +1,144 @@
+"""Reading safetensors files: the header alone, or chosen tensors.
+
+The format (https://github.com/huggingface/safetensors#format): a 64-bit little-endian length, a
+JSON object of that length, then the tensors' bytes. It is read here by plain reads because the
+library maps files into memory, and a mapped file that someone truncates meanwhile kills the
+process (SIGBUS), which a Triton backend does not survive.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+HEADER_LIMIT = 32 * 2**20  # bytes; an SDXL LoRA has 0.3 MB, with its training's whole history a few MB
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+class MalformedFileError(Exception):
+    """A file that is not what it should be; the message is a clause whose subject is the file."""
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """Where one tensor lies: bytes ``start`` to ``end`` of the file."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a safetensors file says before its first tensor."""
+
+    tensors: dict[str, TensorEntry]
+    metadata: dict[str, str]
+
+
+def read_header(path: Path) -> Header:
+    """Read and check the header of a safetensors file; tensors are not read.
+
+    Raises `MalformedFileError`, or `OSError` if the file cannot be read.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise MalformedFileError("is not a safetensors file, or is cut short: its header does not fit in it")
+        if length > HEADER_LIMIT:
+            raise MalformedFileError(f"has a header of {length} bytes, more than the {HEADER_LIMIT} allowed")
+        text = file.read(length)
+    try:
+        fields = json.loads(text, object_pairs_hook=_refuse_duplicates)
+        return _check_header(fields, data_start=8 + length, file_size=size)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        # Everything that JSON from outside may hold where the format has something else.
+        raise MalformedFileError("is not a safetensors file: its header is malformed") from None
+
+
+def read_tensors(path: Path, header: Header, names: Iterable[str]) -> dict[str, torch.Tensor]:
+    """Read the named tensors into one new block of host memory, in the dtypes of the file.
+
+    Raises `MalformedFileError` if the file has become shorter than its header says, `OSError` if it
+    cannot be read.
+    """
+    chosen = {name: header.tensors[name] for name in names}
+    # Each tensor starts at a multiple of 64 bytes, whatever its alignment in the file.
+    room = {name: -(-entry.nbytes // 64) * 64 for name, entry in chosen.items()}
+    block = torch.empty(sum(room.values()), dtype=torch.uint8)
+    tensors, offset = {}, 0
+    with path.open("rb") as file:
+        # In the file's order, which keeps the reads sequential.
+        for name, entry in sorted(chosen.items(), key=lambda item: item[1].start):
+            part = block[offset : offset + entry.nbytes]
+            _read_exactly(file, entry.start, part)
+            tensors[name] = part.view(entry.dtype).reshape(entry.shape)
+            offset += room[name]
+    return tensors
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("duplicate key")
+    return fields
+
+
+def _check_header(fields: dict[str, Any], data_start: int, file_size: int) -> Header:
+    metadata = fields.pop("__metadata__", None) or {}
+    if not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("metadata that is not text")
+    tensors = {name: _check_entry(name, field, data_start) for name, field in fields.items()}
+    end = data_start
+    for entry in sorted(tensors.values(), key=lambda entry: (entry.start, entry.end)):
+        if entry.start != end:
+            raise ValueError("tensors overlap or leave holes")
+        end = entry.end
+    if end != file_size:
+        raise MalformedFileError(f"is cut short or damaged: it has {file_size} bytes and its header speaks of {end}")
+    return Header(tensors, metadata)
+
+
+def _check_entry(name: str, field: dict[str, Any], data_start: int) -> TensorEntry:
+    dtype = DTYPES.get(field["dtype"])
+    if dtype is None:
+        raise MalformedFileError(f"stores {name!r} as {str(field['dtype'])[:16]!r}, a dtype that is not supported")
+    shape, (start, end) = tuple(field["shape"]), field["data_offsets"]
+    if not all(type(number) is int and number >= 0 for number in (*shape, start, end)):
+        raise ValueError("a size that is no whole number")
+    if end - start != math.prod(shape) * dtype.itemsize:
+        raise ValueError("a tensor whose bytes do not make its shape")
+    return TensorEntry(dtype, shape, data_start + start, data_start + end)
+
+
+def _read_exactly(file: BinaryIO, start: int, part: torch.Tensor) -> None:
+    file.seek(start)
+    view = memoryview(part.numpy().data)
+    while view.nbytes:
+        count = file.readinto(view)  # type: ignore[attr-defined]  # every file opened for reading has it
+        if not count:
+            raise MalformedFileError("was cut short while it was being read")
+        view = view[count:]

@@ -1,0 +1,1 @@
+"""The denoising loop and what it works with; plain torch, no server."""

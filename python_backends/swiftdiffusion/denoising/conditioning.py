@@ -1,0 +1,54 @@
+"""What steers every step alike: the prompts' embeddings and SDXL's size conditioning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """The networks' conditioning inputs; with guidance the batch is (negative, prompt), else (prompt)."""
+
+    prompt_embeds: Tensor  # [batch, tokens, width]
+    pooled: Tensor  # [batch, pooled width]
+    time_ids: Tensor  # [batch, 6]
+
+    @property
+    def batch(self) -> int:
+        """2 with classifier-free guidance, 1 without."""
+        return self.prompt_embeds.shape[0]
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """One encoded prompt."""
+
+    hidden: Tensor  # [tokens, width]
+    pooled: Tensor  # [pooled width]
+
+    def zeros(self) -> Embedding:
+        """SDXL's stand-in for an absent negative prompt (``force_zeros_for_empty_prompt``)."""
+        return Embedding(torch.zeros_like(self.hidden), torch.zeros_like(self.pooled))
+
+
+def condition(embeddings: list[Embedding], height: int, width: int) -> Conditioning:
+    """Stack (negative, prompt), or (prompt) alone, with the picture's size in pixels for both."""
+    hidden = torch.stack([embedding.hidden for embedding in embeddings])
+    pooled = torch.stack([embedding.pooled for embedding in embeddings])
+    # original size, crop, target size: (height, width, 0, 0, height, width)
+    sizes = torch.tensor([height, width, 0, 0, height, width], dtype=hidden.dtype, device=hidden.device)
+    return Conditioning(hidden, pooled, sizes.expand(len(embeddings), -1))
+
+
+def guide(noise: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance (arXiv 2207.12598, eq. 6): [2, ...] as (negative, prompt) to [1, ...].
+
+    A batch of one passes as it is.
+    """
+    if noise.shape[0] == 1:
+        return noise
+    negative, prompt = noise.chunk(2)
+    return negative + scale * (prompt - negative)

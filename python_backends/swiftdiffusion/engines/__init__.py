@@ -1,0 +1,41 @@
+"""Engines: networks made ready for one device, all called alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from swiftdiffusion.engines.torch_engine import TorchEngine
+from swiftdiffusion.errors import InvalidArgument
+from swiftdiffusion.networks.network import Network
+from swiftdiffusion.placement import Placement
+
+KINDS = {"torch": TorchEngine}
+
+
+class Engine(Protocol):
+    """A network on its device: call it, read its weights' names, change its weights."""
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Run the network; inputs and outputs as the network's ``forward`` has them."""
+
+    def parameters(self) -> Mapping[str, Tensor]:
+        """The live weights by the names that they have in the checkpoint."""
+
+    def refit(self, weights: Mapping[str, Tensor]) -> None:
+        """Overwrite the named weights; what runs next sees them."""
+
+
+def make_engine(kind: str, network: Network, placement: Placement) -> Engine:
+    """Make `network` ready on `placement`; `kind` is a key of `KINDS`, or ``auto`` for the best there is.
+
+    Raises:
+        InvalidArgument: a kind that does not exist.
+    """
+    if kind == "auto":
+        kind = "torch"
+    if kind not in KINDS:
+        raise InvalidArgument(f"parameter 'engine' is {kind!r}; allowed: auto, {', '.join(KINDS)}")
+    return KINDS[kind](network, placement)

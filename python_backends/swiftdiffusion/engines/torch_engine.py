@@ -1,0 +1,35 @@
+"""The engine for any device: torch, eager."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from swiftdiffusion.networks.network import Network
+from swiftdiffusion.placement import Placement
+
+
+class TorchEngine:
+    """A network run by torch as it is written."""
+
+    def __init__(self, network: Network, placement: Placement) -> None:
+        self._network = network.to(placement.device, placement.dtype).eval().requires_grad_(False)
+        self._weights = self._network.weights()
+
+    @torch.inference_mode()
+    def __call__(self, *inputs: Any) -> Any:
+        """Run the network's ``forward``."""
+        return self._network(*inputs)
+
+    def parameters(self) -> Mapping[str, Tensor]:
+        """The live weights by name."""
+        return self._weights
+
+    @torch.inference_mode()
+    def refit(self, weights: Mapping[str, Tensor]) -> None:
+        """Copy into the named weights, in place and in order with the calls around it."""
+        for name, weight in weights.items():
+            self._weights[name].copy_(weight, non_blocking=True)

@@ -1,0 +1,203 @@
+"""A lane: one UNet on its device, drawing one request at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from swiftdiffusion.adapters.bounded import BoundedLoras
+from swiftdiffusion.adapters.loading import LoraLoader
+from swiftdiffusion.adapters.patching import Patcher
+from swiftdiffusion.adapters.store import AdapterStore
+from swiftdiffusion.adapters.targets import Targets
+from swiftdiffusion.configuration import require_range
+from swiftdiffusion.denoising.conditioning import Conditioning, Embedding, condition
+from swiftdiffusion.denoising.controls import Control
+from swiftdiffusion.denoising.loop import Step, denoise
+from swiftdiffusion.denoising.schedulers import load_scheduler_config, make_scheduler
+from swiftdiffusion.denoising.stopwatch import Stopwatch
+from swiftdiffusion.engines import make_engine
+from swiftdiffusion.networks.unet import load_unet
+from swiftdiffusion.placement import Placement
+from swiftdiffusion.request.images import encode_preview
+from swiftdiffusion.request.limits import Limits
+from swiftdiffusion.request.parse import parse_request
+from swiftdiffusion.request.request import PictureRequest
+from swiftdiffusion.request.result import Picture, Progress
+from swiftdiffusion.services.clients import Call, TextEncoderClient, VaeDecoderClient, attach_controlnet
+
+PREVIEW_LATENTS = 32  # a preview's longer side in latents: decoding it costs little at any picture size
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaneConfiguration(Limits):
+    """`swiftdiffusion_stream`'s parameters."""
+
+    pipeline: Path  # a diffusers folder
+    adapters: Path  # the folder of LoRAs
+    text_encoder: str = "text_encoder"
+    vae_decoder: str = "vae_decoder"
+    controlnet_prefix: str = "controlnet_"  # a ControlNet `edges` is the model `controlnet_edges`
+    device: str = "auto"
+    dtype: str = "auto"
+    engine: str = "auto"
+    threads: int = 0
+    lora_cache_mb: int = 1024
+    lora_timeout_s: float = 30.0
+    service_timeout_s: float = 120.0  # how long one call to another model may take
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_range("lora_cache_mb", self.lora_cache_mb, 0, 1_000_000)
+        require_range("lora_timeout_s", self.lora_timeout_s, 0.1, 3600)
+        require_range("service_timeout_s", self.service_timeout_s, 0.1, 3600)
+
+
+class Lane:
+    """A UNet, its LoRAs and its way to the other models."""
+
+    def __init__(
+        self,
+        configuration: LaneConfiguration,
+        placement: Placement,
+        call: Call,
+        served_controlnets: Callable[[], Sequence[str]],
+    ) -> None:
+        """Args: parameters, where the UNet runs, how models are called, and which ControlNets can be."""
+        folder = configuration.pipeline
+        self._configuration = configuration
+        self._placement = placement
+        self._call = call
+        self._served_controlnets = served_controlnets
+        encoder, decoder, unet_config = load_unet(folder, placement.dtype)
+        self._encoder = make_engine(configuration.engine, encoder, placement)
+        self._decoder = make_engine(configuration.engine, decoder, placement)
+        self._patcher = Patcher({"unet": [self._encoder, self._decoder]})
+        self._loader = LoraLoader(
+            AdapterStore(configuration.adapters),
+            Targets.read(folder),
+            ("unet",),
+            placement.device,
+            configuration.lora_cache_mb * 2**20,
+        )
+        timeout_s = configuration.service_timeout_s
+        self._text_encoder = TextEncoderClient(call, configuration.text_encoder, placement, timeout_s)
+        self._vae_decoder = VaeDecoderClient(call, configuration.vae_decoder, timeout_s)
+        self._scheduler_config = load_scheduler_config(folder)
+        self._latent_channels: int = unet_config["in_channels"]
+        vae_config = json.loads((folder / "vae" / "config.json").read_text())
+        self._latent_scale = 2 ** (len(vae_config["block_out_channels"]) - 1)  # pixels for one latent
+        index = json.loads((folder / "model_index.json").read_text())
+        self._zeros_for_no_negative: bool = index.get("force_zeros_for_empty_prompt", True)
+
+    def accept(self, tensors: Mapping[str, NDArray[Any]]) -> PictureRequest:
+        """Check a request, its LoRAs' files included, before any work; raises as `parse_request`, or NotFound."""
+        request = parse_request(tensors, self._configuration, self._served_controlnets)
+        for lora in request.loras:
+            self._loader.inspect(lora.name)
+        return request
+
+    def draw(self, request: PictureRequest, check: Callable[[], None], report: Callable[[Progress], None]) -> Picture:
+        """Draw one picture; the weights are afterwards what they were.
+
+        Args:
+            request: what `accept` gave.
+            check: raises when the picture is no longer wanted; asked at least once a step.
+            report: called after every step.
+        """
+        stopwatch = Stopwatch()
+        check()
+        scheduler = make_scheduler(request.scheduler, self._scheduler_config, request.steps, self._placement.device)
+        names, scales = [lora.name for lora in request.loras], [lora.scale for lora in request.loras]
+        loras = BoundedLoras(
+            self._loader.begin(names, scales),
+            self._patcher,
+            request.lora_bound,
+            self._configuration.lora_timeout_s,
+            check,
+        )
+        with stopwatch("text_encoder"):
+            conditioning, cached = self._condition(request)
+        generator = torch.Generator("cpu").manual_seed(request.seed)
+        latents = self._draw_noise(request, generator) * scheduler.init_noise_sigma
+
+        def before_step(step: int) -> None:
+            check()
+            with stopwatch("loras"):
+                loras.settle(step)
+
+        def after_step(step: Step) -> None:
+            with stopwatch("preview"):
+                report(Progress(step.number, step.of, stopwatch.total, self._preview(request, step)))
+
+        try:
+            latents = denoise(
+                self._encoder,
+                self._decoder,
+                scheduler,
+                latents,
+                conditioning,
+                self._attach(request, conditioning),
+                request.guidance_scale,
+                generator,
+                before_step,
+                after_step,
+                stopwatch,
+            )
+        finally:
+            self._patcher.restore()
+        check()
+        with stopwatch("vae_decoder"):
+            pixels = self._vae_decoder.decode(latents)
+        return Picture(request, pixels, loras.describe(), cached, stopwatch.report())
+
+    def close(self) -> None:
+        """End the loader's threads."""
+        self._loader.close()
+
+    def _condition(self, request: PictureRequest) -> tuple[Conditioning, bool]:
+        """The request's conditioning, and whether every prompt in it was remembered."""
+        zeros = request.negative_prompt is None and self._zeros_for_no_negative
+        negative = [request.negative_prompt or ""] if request.guided and not zeros else []
+        encoded = self._text_encoder.encode([*negative, request.prompt], request.loras)
+        embeddings: list[Embedding] = [embedding for embedding, _ in encoded]
+        if request.guided and zeros:
+            embeddings.insert(0, embeddings[0].zeros())
+        return condition(embeddings, request.height, request.width), all(cached for _, cached in encoded)
+
+    def _draw_noise(self, request: PictureRequest, generator: torch.Generator) -> Tensor:
+        """Noise [1, 4, h, w], drawn on the CPU in fp32 so that a seed gives the same everywhere."""
+        height, width = request.height // self._latent_scale, request.width // self._latent_scale
+        noise = torch.randn((1, self._latent_channels, height, width), generator=generator)
+        return noise.to(self._placement.device, self._placement.dtype)
+
+    def _attach(self, request: PictureRequest, conditioning: Conditioning) -> list[Control]:
+        prefix = self._configuration.controlnet_prefix
+        return [
+            Control(
+                use.name,
+                attach_controlnet(self._call, prefix + use.name, conditioning, use.image),
+                use.scale,
+                use.start,
+                use.end,
+                self._configuration.service_timeout_s,
+            )
+            for use in request.controls
+        ]
+
+    def _preview(self, request: PictureRequest, step: Step) -> bytes:
+        if not request.preview_every or step.number % request.preview_every or step.number == step.of:
+            return b""
+        latents = step.predict_clean()
+        longest = max(latents.shape[2:])
+        if longest > PREVIEW_LATENTS:
+            latents = interpolate(latents, scale_factor=PREVIEW_LATENTS / longest, mode="area")
+        return encode_preview(self._vae_decoder.decode(latents))

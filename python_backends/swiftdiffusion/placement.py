@@ -1,0 +1,57 @@
+"""Where a network runs: device, number type and CPU threads, from configuration and what the machine has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from swiftdiffusion.errors import InvalidArgument
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A device and the number type of the weights and activations there."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+
+def choose_placement(device: str, dtype: str, instance_kind: str, instance_device: int) -> Placement:
+    """Turn configuration into a placement.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. ``auto`` takes the GPU of the model's
+            ``instance_group`` where it names one, else the first GPU that torch sees, else the CPU.
+        dtype: ``auto``, ``fp32``, ``fp16`` or ``bf16``. ``auto`` is fp16 on a GPU and fp32 on the CPU,
+            which computes fp16 far slower.
+        instance_kind: Triton's ``model_instance_kind``: CPU, GPU or MODEL.
+        instance_device: Triton's ``model_instance_device_id``.
+
+    Raises:
+        InvalidArgument: a device that torch does not see, or an unknown number type.
+    """
+    if device == "auto":
+        if instance_kind == "GPU":
+            device = f"cuda:{instance_device}"
+        else:
+            device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    try:
+        place = torch.device(device)
+    except RuntimeError:
+        raise InvalidArgument(f"parameter 'device' is {device!r}; allowed: auto, cpu, cuda, cuda:N") from None
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise InvalidArgument(f"parameter 'device' is {device!r}; torch sees {torch.cuda.device_count()} GPUs")
+    if dtype == "auto":
+        dtype = "fp32" if place.type == "cpu" else "fp16"
+    if dtype not in DTYPES:
+        raise InvalidArgument(f"parameter 'dtype' is {dtype!r}; allowed: auto, {', '.join(DTYPES)}")
+    return Placement(place, DTYPES[dtype])
+
+
+def set_threads(count: int) -> None:
+    """Give torch `count` CPU threads in this process; 0 leaves torch's own choice (one a core)."""
+    if count:
+        torch.set_num_threads(count)

@@ -1,0 +1,1 @@
+"""A request for a picture: its inputs and outputs, its checks, its pictures' formats."""

@@ -1,0 +1,42 @@
+"""From a finished picture to the response's outputs."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from swiftdiffusion.request.images import ENCODERS
+from swiftdiffusion.request.request import PictureRequest
+from swiftdiffusion.request.result import Picture, Progress
+
+
+def encode_picture(picture: Picture) -> dict[str, NDArray[Any]]:
+    """``info``, and what the request's format asks for: ``pixels`` for raw, else ``image`` with the request inside."""
+    request = picture.request
+    info = {"info": _to_tensor(json.dumps(picture.describe(), ensure_ascii=False).encode())}
+    if request.output_format == "raw":
+        return {"pixels": picture.pixels, **info}
+    image = ENCODERS[request.output_format](Image.fromarray(picture.pixels), request.describe())
+    return {"image": _to_tensor(base64.b64encode(image) if request.base64 else image), **info}
+
+
+def encode_progress(progress: Progress, request: PictureRequest) -> dict[str, NDArray[Any]]:
+    """The streaming model's outputs after a step; ``preview`` only where there is one."""
+    outputs: dict[str, NDArray[Any]] = {
+        "step": np.array([progress.step], np.int32),
+        "steps": np.array([progress.steps], np.int32),
+        "seconds": np.array([progress.seconds], np.float32),
+    }
+    if progress.preview:
+        outputs["preview"] = _to_tensor(base64.b64encode(progress.preview) if request.base64 else progress.preview)
+    return outputs
+
+
+def _to_tensor(data: bytes) -> NDArray[np.object_]:
+    """One element of Triton's BYTES."""
+    return np.array([data], dtype=np.object_)

@@ -1,0 +1,41 @@
+"""What a request may ask for, and what it gets where it does not ask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from swiftdiffusion.configuration import require_range
+from swiftdiffusion.denoising.schedulers import SCHEDULERS
+from swiftdiffusion.errors import InvalidArgument
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Defaults (the plain names) and bounds; from the model's configuration."""
+
+    steps: int = 30
+    steps_max: int = 100
+    guidance_scale: float = 5.0
+    guidance_scale_max: float = 50.0
+    width: int = 1024
+    height: int = 1024
+    size_min: int = 256
+    size_max: int = 2048
+    scheduler: str = "EulerDiscreteScheduler"
+    loras_max: int = 8
+    lora_bound: int = 5
+    controlnets_max: int = 4
+    scale_max: float = 10.0  # of a LoRA or ControlNet, by absolute value
+    output_format: str = "png"
+    preview_every: int = 5
+    prompt_max: int = 2000  # characters
+    image_bytes_max: int = 32_000_000
+
+    def __post_init__(self) -> None:
+        require_range("steps", self.steps, 1, self.steps_max)
+        require_range("size_min", self.size_min, 8, self.size_max)
+        require_range("width", self.width, self.size_min, self.size_max)
+        require_range("height", self.height, self.size_min, self.size_max)
+        require_range("lora_bound", self.lora_bound, 0, self.steps_max)
+        if self.scheduler not in SCHEDULERS:
+            raise InvalidArgument(f"parameter 'scheduler' is {self.scheduler!r}; allowed: {', '.join(SCHEDULERS)}")

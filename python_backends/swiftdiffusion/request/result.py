@@ -1,0 +1,41 @@
+"""What drawing yields: a note after each step, and the picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swiftdiffusion.request.request import PictureRequest
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One finished step."""
+
+    step: int  # from 1
+    steps: int
+    seconds: float  # since the work on the request began
+    preview: bytes  # a small JPEG, or nothing
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A finished picture."""
+
+    request: PictureRequest
+    pixels: NDArray[np.uint8]  # [height, width, 3]
+    loras: list[dict[str, Any]]  # name, scale, and the first step (from 0) that each took part in
+    prompt_cached: bool  # whether every prompt was remembered
+    seconds: dict[str, float]  # by stage
+
+    def describe(self) -> dict[str, Any]:
+        """The response's ``info``, fit for JSON."""
+        return {
+            "request": self.request.describe(),
+            "loras": self.loras,
+            "prompt_cached": self.prompt_cached,
+            "seconds": self.seconds,
+        }

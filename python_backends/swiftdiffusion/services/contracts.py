@@ -1,0 +1,36 @@
+"""Inputs and outputs of the models that the denoising loop calls, all on the host."""
+
+from __future__ import annotations
+
+from swiftdiffusion.signature import Port, Signature
+
+TEXT_ENCODER = Signature(
+    inputs=(
+        Port("prompts", "TYPE_STRING", (-1,)),
+        Port("loras", "TYPE_STRING", (-1,), optional=True),
+        Port("lora_scales", "TYPE_FP32", (-1,), optional=True),
+    ),
+    outputs=(
+        Port("hidden", "TYPE_FP32", (-1, -1, -1)),  # [prompts, tokens, width]
+        Port("pooled", "TYPE_FP32", (-1, -1)),  # [prompts, pooled width]
+        Port("cached", "TYPE_BOOL", (-1,)),  # [prompts]: not encoded again
+    ),
+)
+
+VAE_DECODER = Signature(
+    inputs=(Port("latents", "TYPE_FP32", (1, -1, -1, -1)),),
+    outputs=(Port("pixels", "TYPE_UINT8", (-1, -1, 3)),),  # [height, width, 3]
+)
+
+CONTROLNET = Signature(
+    inputs=(
+        Port("sample", "TYPE_FP32", (-1, -1, -1, -1)),  # [batch, 4, h, w]
+        Port("timestep", "TYPE_FP32", (1,)),
+        Port("prompt_embeds", "TYPE_FP32", (-1, -1, -1)),  # [batch, tokens, width]
+        Port("pooled", "TYPE_FP32", (-1, -1)),  # [batch, pooled width]
+        Port("time_ids", "TYPE_FP32", (-1, 6)),  # [batch, 6]
+        Port("image", "TYPE_UINT8", (-1, -1, 3)),  # [height, width, 3]
+    ),
+    # unscaled: each UNet skip's residual, then the mid block's, each [batch, c, h, w], flattened
+    outputs=(Port("residuals", "TYPE_FP32", (-1,)),),
+)

@@ -1,0 +1,126 @@
+"""The text encoders' serving side: prompts to embeddings, each prompt once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from swiftdiffusion.adapters.loading import LoraLoader
+from swiftdiffusion.adapters.patching import Patcher
+from swiftdiffusion.adapters.store import AdapterStore
+from swiftdiffusion.adapters.targets import Targets
+from swiftdiffusion.configuration import require_range
+from swiftdiffusion.engines import make_engine
+from swiftdiffusion.errors import InvalidArgument
+from swiftdiffusion.networks.text_encoder import load_text_encoders, load_tokenizers, tokenize
+from swiftdiffusion.placement import Placement
+from swiftdiffusion.request.request import LoraUse
+
+NETWORKS = ("text_encoder", "text_encoder_2")
+
+
+@dataclass(frozen=True)
+class TextEncoderConfiguration:
+    """The `text_encoder` backend's parameters."""
+
+    pipeline: Path
+    adapters: Path
+    device: str = "auto"
+    dtype: str = "auto"
+    engine: str = "auto"
+    threads: int = 0
+    prompts_max: int = 16  # in one request
+    prompt_cache: int = 256  # prompts remembered, about 0.6 MB each for SDXL in fp32
+    lora_cache_mb: int = 512
+    lora_timeout_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        require_range("prompts_max", self.prompts_max, 2, 1024)
+        require_range("prompt_cache", self.prompt_cache, 0, 1_000_000)
+        require_range("lora_cache_mb", self.lora_cache_mb, 0, 1_000_000)
+        require_range("lora_timeout_s", self.lora_timeout_s, 0.1, 3600)
+
+
+class TextEncoderService:
+    """Both text encoders of a pipeline, with the LoRAs that a request asks for."""
+
+    def __init__(self, configuration: TextEncoderConfiguration, placement: Placement) -> None:
+        self._configuration = configuration
+        self._placement = placement
+        self._tokenizers = load_tokenizers(configuration.pipeline)
+        self._engines = [
+            make_engine(configuration.engine, encoder, placement)
+            for encoder in load_text_encoders(configuration.pipeline, placement.dtype)
+        ]
+        self._patcher = Patcher({name: [e] for name, e in zip(NETWORKS, self._engines, strict=True)})
+        self._loader = LoraLoader(
+            AdapterStore(configuration.adapters),
+            Targets.read(configuration.pipeline),
+            NETWORKS,
+            placement.device,
+            configuration.lora_cache_mb * 2**20,
+        )
+        self._cache: OrderedDict[Hashable, tuple[Tensor, Tensor]] = OrderedDict()
+
+    def encode(self, prompts: Sequence[str], loras: Sequence[LoraUse]) -> tuple[Tensor, Tensor, list[bool]]:
+        """Encode prompts as diffusers' SDXL pipeline does, with the LoRAs' text encoder parts in place.
+
+        Returns:
+            hidden [prompts, tokens, width of both encoders] and pooled [prompts, width of the second], fp32 on
+            the host; for each prompt, whether it was remembered.
+
+        Raises:
+            InvalidArgument, NotFound, Unavailable: a LoRA that does not exist, fit or arrive; too many prompts.
+        """
+        if not 1 <= len(prompts) <= self._configuration.prompts_max:
+            raise InvalidArgument(f"prompts has {len(prompts)} texts; allowed: 1 to {self._configuration.prompts_max}")
+        # a LoRA without a text encoder part leaves the embeddings alone
+        acting = [lora for lora in loras if not self._loader.inspect(lora.name).networks.isdisjoint(NETWORKS)]
+        pending = self._loader.begin([lora.name for lora in acting], [lora.scale for lora in acting])
+        scaled = pending.wait(self._configuration.lora_timeout_s)
+        keys = [(prompt, tuple(lora.key for lora in scaled)) for prompt in prompts]
+
+        missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in self._cache}
+        found = {key: self._cache[key] for key in keys if key not in missing}
+        if missing:
+            self._patcher.apply(scaled)
+            found.update(zip(missing, self._run(list(missing.values())), strict=True))
+        for key in keys:
+            self._remember(key, found[key])
+        hidden, pooled = (torch.stack(parts) for parts in zip(*(found[key] for key in keys), strict=True))
+        return hidden, pooled, [key not in missing for key in keys]
+
+    def answer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Encode a request's prompts; inputs and outputs as in `contracts.TEXT_ENCODER`."""
+        prompts = [text.decode() for text in inputs["prompts"].tolist()]
+        names = [name.decode() for name in inputs["loras"].tolist()] if "loras" in inputs else []
+        scales = inputs["lora_scales"].tolist() if "lora_scales" in inputs else [1.0] * len(names)
+        if len(scales) != len(names):
+            raise InvalidArgument(f"lora_scales has {len(scales)} values and loras {len(names)} names")
+        loras = [LoraUse(name, scale) for name, scale in zip(names, scales, strict=True)]
+        hidden, pooled, cached = self.encode(prompts, loras)
+        return {"hidden": hidden.numpy(), "pooled": pooled.numpy(), "cached": np.array(cached)}
+
+    def close(self) -> None:
+        """End the loader's threads."""
+        self._loader.close()
+
+    def _run(self, prompts: list[str]) -> list[tuple[Tensor, Tensor]]:
+        ids = [tokenize(tokenizer, prompts).to(self._placement.device) for tokenizer in self._tokenizers]
+        (first, _), (second, pooled) = (engine(i) for engine, i in zip(self._engines, ids, strict=True))
+        hidden = torch.cat([first, second], dim=-1).float().cpu()
+        return list(zip(hidden, pooled.float().cpu(), strict=True))
+
+    def _remember(self, key: Hashable, value: tuple[Tensor, Tensor]) -> None:
+        self._cache[key] = value
+        self._cache.move_to_end(key)
+        while len(self._cache) > self._configuration.prompt_cache:
+            self._cache.popitem(last=False)

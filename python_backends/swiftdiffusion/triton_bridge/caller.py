@@ -1,0 +1,62 @@
+"""Calls from one model to another inside the server (Triton's business logic scripting, BLS)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swiftdiffusion.errors import SwiftDiffusionError, Unavailable, from_description
+from swiftdiffusion.signature import Signature
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Caller:
+    """Starts calls on threads of its own, so that several run beside the caller's own work."""
+
+    def __init__(self, pb_utils: Any, calls: int) -> None:
+        """Args: the stub's ``triton_python_backend_utils``, and how many calls run at a time."""
+        self._pb_utils = pb_utils
+        self._threads = ThreadPoolExecutor(calls, thread_name_prefix="bls")
+
+    def call(self, model: str, contract: Signature, inputs: Arrays) -> Future[dict[str, NDArray[Any]]]:
+        """Start a call to a model that answers once; the future has its outputs, or raises its error."""
+        return self._threads.submit(self._call, model, contract, inputs, {}, False)
+
+    def call_stream(
+        self, model: str, contract: Signature, inputs: Arrays, parameters: Mapping[str, Any]
+    ) -> Future[dict[str, NDArray[Any]]]:
+        """Start a call to a streaming model; its last response is the result."""
+        return self._threads.submit(self._call, model, contract, inputs, parameters, True)
+
+    def close(self) -> None:
+        """Wait for the calls under way and end the threads."""
+        self._threads.shutdown()
+
+    def _call(
+        self, model: str, contract: Signature, inputs: Arrays, parameters: Mapping[str, Any], streams: bool
+    ) -> dict[str, NDArray[Any]]:
+        request = self._pb_utils.InferenceRequest(
+            model_name=model,
+            requested_output_names=[port.name for port in contract.outputs],
+            inputs=[self._pb_utils.Tensor(name, np.ascontiguousarray(array)) for name, array in inputs.items()],
+            parameters=dict(parameters),
+        )
+        outputs: dict[str, NDArray[Any]] = {}
+        for response in request.exec(decoupled=True) if streams else [request.exec()]:
+            if response.has_error():
+                raise _rebuild(model, response.error().message())
+            # a streaming model may close with an empty response
+            outputs = {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()} or outputs
+        return outputs
+
+
+def _rebuild(model: str, message: str) -> SwiftDiffusionError:
+    """The called model's own error; a server that cannot reach it has a text without our code."""
+    if "not ready" in message or "failed to find" in message:
+        return Unavailable(f"model {model!r} is not being served at the moment")
+    return from_description(message)

@@ -1,0 +1,1 @@
+"""What each script does, once there is an environment."""

@@ -1,0 +1,87 @@
+"""A whole lane and its services on one GPU, in one process, against the same on the CPU."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from swiftdiffusion.lane import Lane, LaneConfiguration
+from swiftdiffusion.placement import Placement
+from swiftdiffusion.services.controlnet import ControlNetConfiguration, ControlNetService
+from swiftdiffusion.services.text_encoder import TextEncoderConfiguration, TextEncoderService
+from swiftdiffusion.services.vae_decoder import VaeDecoderConfiguration, VaeDecoderService
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+WEIGHTS = Path(__file__).resolve().parents[2] / "build" / "shapes" / "weights"
+PIPELINE, ADAPTERS = WEIGHTS / "pipeline", WEIGHTS / "loras"
+ASKED = {
+    "prompt": [b"a small red circle left of a large blue square"],
+    "seed": [5],
+    "steps": [20],
+    "loras": [b"night", b"hatching"],
+    "lora_bound": [0],
+}
+
+
+class LocalLane:
+    """A lane whose services are called directly, as a server would call their models."""
+
+    def __init__(self, placement):
+        services: dict[str, Any] = {
+            "text_encoder": TextEncoderService(TextEncoderConfiguration(PIPELINE, ADAPTERS), placement),
+            "vae_decoder": VaeDecoderService(VaeDecoderConfiguration(PIPELINE), placement),
+            "controlnet_edges": ControlNetService(
+                ControlNetConfiguration(WEIGHTS / "controlnets" / "edges"), placement
+            ),
+        }
+        threads = ThreadPoolExecutor(4)
+        configuration = LaneConfiguration(
+            pipeline=PIPELINE, adapters=ADAPTERS, width=128, height=128, size_min=64, size_max=256
+        )
+        self.lane = Lane(
+            configuration,
+            placement,
+            lambda model, _, inputs: threads.submit(services[model].answer, inputs),
+            lambda: ["edges"],
+        )
+
+    def draw(self, **changes):
+        tensors = {
+            name: np.array(value, object if isinstance(value[0], bytes) else None) for name, value in changes.items()
+        }
+        return self.lane.draw(self.lane.accept(tensors), lambda: None, lambda _: None).pixels.astype(int)
+
+
+@pytest.fixture(scope="module")
+def on_cpu():
+    return LocalLane(Placement(torch.device("cpu"), torch.float32))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def exact_products():
+    """TF32 keeps 10 bits of a factor; fp32 shall mean fp32 here."""
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def test_fp32_gives_the_cpus_picture(on_cpu):
+    on_gpu = LocalLane(Placement(torch.device("cuda"), torch.float32))
+    assert np.abs(on_gpu.draw(**ASKED) - on_cpu.draw(**ASKED)).max() <= 2
+
+
+def test_fp16_comes_near(on_cpu):
+    on_gpu = LocalLane(Placement(torch.device("cuda"), torch.float16))
+    assert np.abs(on_gpu.draw(**ASKED) - on_cpu.draw(**ASKED)).mean() < 2
+
+
+def test_loras_leave_no_trace():
+    on_gpu = LocalLane(Placement(torch.device("cuda"), torch.float16))
+    plain = {name: value for name, value in ASKED.items() if not name.startswith("lora")}
+    before = on_gpu.draw(**plain)
+    with_loras = on_gpu.draw(**ASKED)
+    assert np.array_equal(on_gpu.draw(**plain), before)
+    assert np.array_equal(on_gpu.draw(**ASKED), with_loras)
+    assert not np.array_equal(with_loras, before)

@@ -1,0 +1,157 @@
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from swiftdiffusion.adapters.patching import Patcher
+from swiftdiffusion.adapters.weights import ScaledLora
+from swiftdiffusion.errors import Internal
+
+from .conftest import MakeLoader
+from .lora_files import EVERYTHING, kohya, peft, write
+from .reference import DECODER, Engine, build_engines, state
+
+
+class Bench:
+    """A copy of the pipeline with a patcher on it."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self.pipeline = copy.deepcopy(pipeline)
+        self.engines = build_engines(self.pipeline)
+        self.patcher = Patcher(self.engines)
+
+    def state(self) -> dict[str, bytes]:
+        return state(self.pipeline)
+
+    def refits(self) -> int:
+        return sum(len(engine.refits) for parts in self.engines.values() for engine in parts)
+
+
+@pytest.fixture
+def bench(pipeline: Any) -> Bench:
+    return Bench(pipeline)
+
+
+@pytest.fixture
+def loras(tmp_path: Path, pipeline: Any, make_loader: MakeLoader) -> dict[str, ScaledLora]:
+    """A touches all networks, B other layers of the UNet as well as some of A's."""
+    write(tmp_path / "a.safetensors", peft(pipeline, seed=1))
+    some = {"conv_out": 4, "mid_block.resnets.0.conv1": 4, "mid_block.resnets.0.conv2": 4}
+    write(tmp_path / "b.safetensors", kohya(pipeline, {"unet": some}, seed=2))
+    pending = make_loader().begin(["a", "b"], [0.7, -1.3])
+    return dict(zip("ab", pending.wait(10), strict=True))
+
+
+def test_restores_bit_for_bit(bench: Bench, loras: dict[str, ScaledLora]) -> None:
+    before = bench.state()
+    assert bench.patcher.apply([loras["a"], loras["b"]])
+    assert bench.patcher.applied == (("a", 0.7), ("b", -1.3))
+    changed = {name for name, weight in bench.state().items() if weight != before[name]}
+    touched = {f"{network}.{m}.weight" for network, modules in EVERYTHING.items() for m in modules}
+    assert changed == touched | {"unet.mid_block.resnets.0.conv2.weight"}
+    assert bench.patcher.restore()
+    assert bench.patcher.applied == ()
+    assert bench.state() == before
+
+
+def test_history_leaves_no_trace(pipeline: Any, bench: Bench, loras: dict[str, ScaledLora]) -> None:
+    a, b = loras["a"], loras["b"]
+    for wanted in ([a], [b], [a, b], [], [b, a], [ScaledLora(a.weights, 0.1)], [b], [a, a]):
+        bench.patcher.apply(wanted)
+        fresh = Bench(pipeline)
+        fresh.patcher.apply(wanted)
+        assert bench.state() == fresh.state()
+
+
+def test_the_same_set_again_costs_nothing(bench: Bench, loras: dict[str, ScaledLora]) -> None:
+    assert not bench.patcher.restore()
+    bench.patcher.apply([loras["a"]])
+    refits = bench.refits()
+    assert not bench.patcher.apply([loras["a"]])
+    assert bench.refits() == refits
+    assert bench.patcher.apply([ScaledLora(loras["a"].weights, 0.71)])
+
+
+def test_each_half_of_the_unet_gets_its_own(bench: Bench, loras: dict[str, ScaledLora]) -> None:
+    bench.patcher.apply([loras["b"]])
+    encoder, decoder = bench.engines["unet"]
+    assert encoder.refits == [["mid_block.resnets.0.conv1.weight", "mid_block.resnets.0.conv2.weight"]]
+    assert decoder.refits == [["conv_out.weight"]]
+    assert not bench.engines["text_encoder"][0].refits
+
+
+def test_every_copy_of_a_parameter_is_patched(pipeline: Any, loras: dict[str, ScaledLora]) -> None:
+    copies = [copy.deepcopy(pipeline.unet) for _ in range(2)]
+    Patcher({"unet": [Engine(unet) for unet in copies]}).apply([loras["b"]])
+    assert torch.equal(copies[0].conv_out.weight, copies[1].conv_out.weight)
+    assert not torch.equal(copies[0].conv_out.weight, pipeline.unet.conv_out.weight)
+
+
+def test_networks_held_elsewhere_are_left_alone(pipeline: Any, loras: dict[str, ScaledLora]) -> None:
+    pipeline = copy.deepcopy(pipeline)
+    before = state(pipeline)
+    Patcher({"text_encoder": [Engine(pipeline.text_encoder)]}).apply([loras["a"]])
+    changed = {name.split(".")[0] for name, weight in state(pipeline).items() if weight != before[name]}
+    assert changed == {"text_encoder"}
+
+
+def test_a_missing_parameter_changes_nothing(pipeline: Any, loras: dict[str, ScaledLora]) -> None:
+    pipeline = copy.deepcopy(pipeline)
+    before = state(pipeline)
+    patcher = Patcher({"unet": [Engine(pipeline.unet, DECODER)]})
+    with pytest.raises(Internal, match="No engine of unet holds"):
+        patcher.apply([loras["a"]])
+    assert state(pipeline) == before
+
+
+def test_half_precision_is_rounded_once(pipeline: Any, loras: dict[str, ScaledLora]) -> None:
+    unet = copy.deepcopy(pipeline.unet).half()
+    base = unet.conv_out.weight.detach().clone()
+    Patcher({"unet": [Engine(unet)]}).apply([loras["b"], loras["b"]])
+    factors = loras["b"].weights.networks["unet"]["conv_out.weight"]
+    product = torch.einsum("or,rihw->oihw", factors.up[:, :, 0, 0].double(), factors.down.double())
+    exact = base.double() + 2 * -1.3 * factors.strength * product
+    assert (unet.conv_out.weight == exact.half()).float().mean() > 0.99  # ties may round either way in float32
+
+
+class BrokenEngine(Engine):
+    """Fails, half-way through, as often as it is told."""
+
+    failures = 0
+
+    def refit(self, weights: Any) -> None:
+        if self.failures:
+            self.failures -= 1
+            super().refit(dict(list(weights.items())[:1]))
+            raise RuntimeError("out of memory")
+        super().refit(weights)
+
+
+@pytest.mark.parametrize("before_failure", ["", "a", "b"])
+def test_a_failure_restores_the_base(before_failure: str, pipeline: Any, loras: dict[str, ScaledLora]) -> None:
+    pipeline = copy.deepcopy(pipeline)
+    pristine = state(pipeline)
+    broken = BrokenEngine(pipeline.unet, DECODER)
+    engines = build_engines(pipeline)
+    patcher = Patcher(engines | {"unet": [engines["unet"][0], broken]})
+    patcher.apply([loras[name] for name in before_failure])
+    broken.failures = 1
+    with pytest.raises(RuntimeError, match="out of memory"):
+        patcher.apply([loras["b"], loras["a"]])
+    assert state(pipeline) == pristine
+    assert patcher.applied == ()
+    assert patcher.apply([loras["a"]])
+
+
+def test_a_failure_of_the_restoring_too_is_made_good_by_the_next(pipeline: Any, loras: dict[str, ScaledLora]) -> None:
+    pipeline = copy.deepcopy(pipeline)
+    pristine = state(pipeline)
+    broken = BrokenEngine(pipeline.unet, DECODER)
+    patcher = Patcher({"unet": [build_engines(pipeline)["unet"][0], broken]})
+    broken.failures = 2
+    with pytest.raises(RuntimeError):
+        patcher.apply([loras["a"]])
+    assert patcher.restore()
+    assert state(pipeline) == pristine

@@ -1,0 +1,118 @@
+import json
+import pickle
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from swiftdiffusion.adapters.safetensors_file import MalformedFileError, read_header, read_tensors
+
+TENSORS = {
+    "half": torch.arange(6, dtype=torch.float16).reshape(2, 3),
+    "one byte": torch.tensor([7], dtype=torch.uint8),  # what follows is not aligned in memory terms
+    "bfloat": torch.arange(5, dtype=torch.bfloat16),
+    "scalar": torch.tensor(2.5),
+    "empty": torch.zeros(0, 4),
+    "whole": torch.arange(3),
+}
+
+
+def write_raw(path: Path, header: Any, data: bytes = b"") -> Path:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    return path
+
+
+def entry(start: Any = 0, end: Any = 8, shape: Any = (2,), dtype: Any = "F32") -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+
+
+def test_reads_what_the_library_writes(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_file(TENSORS, path, {"format": "pt", "ss_network_dim": "8"})
+    header = read_header(path)
+    assert header.metadata == {"format": "pt", "ss_network_dim": "8"}
+    assert {name: found.shape for name, found in header.tensors.items()} == {
+        name: tuple(tensor.shape) for name, tensor in TENSORS.items()
+    }
+    for chosen in (list(TENSORS), ["scalar", "bfloat"], []):
+        tensors = read_tensors(path, header, chosen)
+        assert tensors.keys() == set(chosen)
+        for name in chosen:
+            assert tensors[name].dtype == TENSORS[name].dtype
+            assert torch.equal(tensors[name], TENSORS[name])
+
+
+def test_every_cut_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_file(TENSORS, path)
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(MalformedFileError):
+            read_header(path)
+    path.write_bytes(whole + b"more")
+    with pytest.raises(MalformedFileError, match="damaged"):
+        read_header(path)
+
+
+def test_cut_after_the_header_was_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_file(TENSORS, path)
+    header = read_header(path)
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(MalformedFileError, match="cut short"):
+        read_tensors(path, header, TENSORS)
+
+
+def test_pickle_under_a_false_name(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(pickle.dumps({"lora_A": [1.0] * 100}))
+    with pytest.raises(MalformedFileError, match="not a safetensors file"):
+        read_header(path)
+
+
+@pytest.mark.parametrize("length", [2**63, 2**64 - 1, 10**9])
+def test_huge_header(length: int, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", length))
+        file.truncate(2 * 10**9)  # no space on the disk is used
+    with pytest.raises(MalformedFileError, match="header"):
+        read_header(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"",
+        b"not json",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        [],
+        {"a": 3},
+        {"a": {}},
+        {"a": entry(), "__metadata__": {"x": 3}},
+        {"a": entry(), "__metadata__": "text"},
+        {"a": entry(dtype=["F32"])},
+        {"a": entry(dtype="F8_E4M3")},
+        {"a": entry(shape=(-2,))},
+        {"a": entry(shape=(2.0,))},
+        {"a": entry(shape=(True, 2))},
+        {"a": entry(shape="22")},
+        {"a": entry(shape=(2**62, 2**62))},
+        {"a": entry(shape=(3,))},
+        {"a": entry(end=-8)},
+        {"a": entry(start=-8, end=0)},
+        {"a": entry(start=4, end=12)},
+        {"a": entry(), "b": entry()},
+        {"a": entry(start=8, end=0)},
+        b'{"a": %s, "a": %s}' % ((json.dumps(entry()).encode(),) * 2),
+    ],
+)
+def test_malformed_header(header: Any, tmp_path: Path) -> None:
+    with pytest.raises(MalformedFileError):
+        read_header(write_raw(tmp_path / "x.safetensors", header, data=bytes(8)))

@@ -1,0 +1,59 @@
+from concurrent.futures import Future
+
+import pytest
+import torch
+
+from swiftdiffusion.denoising.controls import Control, start_controls, sum_residuals
+from swiftdiffusion.errors import Internal, Unavailable
+
+SHAPES = [torch.Size((1, 2, 2, 2)), torch.Size((1, 3, 1, 1))]
+
+
+def make_control(values, scale=1.0, start=0.0, end=1.0):
+    def start_step(sample, timestep):
+        future: Future = Future()
+        future.set_result(values)
+        return future
+
+    return Control("edges", start_step, scale, start, end, timeout_s=5)
+
+
+def run(*controls, step=0, steps=4):
+    running = start_controls(controls, torch.zeros(1), torch.tensor(1), step, steps)
+    return sum_residuals(running, SHAPES, torch.zeros(1))
+
+
+def test_scaled_residuals_add_up():
+    first, second = torch.arange(11.0), torch.ones(11)
+    down, mid = run(make_control(first, 0.5), make_control(second, 2.0))
+    assert torch.equal(down, (first * 0.5 + 2)[:8].view(1, 2, 2, 2))
+    assert torch.equal(mid, (first * 0.5 + 2)[8:].view(1, 3, 1, 1))
+
+
+def test_none_gives_zeros():
+    assert all(not residual.any() for residual in run())
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 1), (0, 0.5), (0.3, 0.7), (0.5, 1), (0.25, 0.75), (0, 0.01)])
+def test_start_and_end_follow_diffusers(start, end):
+    steps = 20
+    control = make_control(torch.ones(11), start=start, end=end)
+    # pipeline_controlnet_sd_xl.py, "7.1 Create tensor stating which controlnets to keep"
+    keeps = [1.0 - float(i / steps < start or (i + 1) / steps > end) for i in range(steps)]
+    assert [float(control.acts_in(step, steps)) for step in range(steps)] == keeps
+
+
+def test_a_controlnet_that_does_not_act_is_not_started():
+    control = Control("edges", lambda *_: pytest.fail("started"), 1.0, 0.5, 1.0, timeout_s=5)
+    assert start_controls([control], torch.zeros(1), torch.tensor(1), 0, 4) == []
+
+
+def test_a_controlnet_of_another_base_model_is_named():
+    with pytest.raises(Internal, match="'edges' gave 7 residuals where this UNet takes 11"):
+        run(make_control(torch.ones(7)))
+
+
+def test_a_controlnet_that_hangs_is_named():
+    control = Control("edges", lambda *_: Future(), 1.0, 0.0, 1.0, timeout_s=0.05)
+    with pytest.raises(Unavailable, match=r"ControlNet 'edges' did not answer within 0\.05 s"):
+        run(control)

@@ -1,0 +1,81 @@
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import diffusers
+import pytest
+import torch
+
+from swiftdiffusion.denoising.conditioning import Conditioning
+from swiftdiffusion.denoising.controls import Control
+from swiftdiffusion.denoising.loop import denoise
+from swiftdiffusion.denoising.stopwatch import Stopwatch
+from swiftdiffusion.errors import Cancelled
+
+LATENTS = torch.ones(1, 4, 2, 2)
+CONDITIONING = Conditioning(torch.zeros(2, 3, 5), torch.zeros(2, 5), torch.zeros(2, 6))
+
+
+def encode(sample, timestep, *_):
+    return sample * 0, sample.new_zeros(2, 8), sample
+
+
+def decode(mid, embedding, prompt_embeds, skips, residuals):
+    return skips[0] + residuals[0] + residuals[1]
+
+
+def run(encoder=encode, controls=(), before_step=lambda _: None, after_step=lambda _: None, steps=3):
+    scheduler = diffusers.EulerDiscreteScheduler()
+    scheduler.set_timesteps(steps)
+    return denoise(
+        encoder,
+        decode,
+        scheduler,
+        LATENTS,
+        CONDITIONING,
+        controls,
+        3.0,
+        torch.Generator(),
+        before_step,
+        after_step,
+        Stopwatch(),
+    )
+
+
+def test_controlnets_run_beside_the_encoder_and_each_other():
+    together = Barrier(3)  # breaks unless all three are at work at the same time
+    threads = ThreadPoolExecutor(2)
+
+    def work(sample):
+        together.wait(timeout=5)
+        return torch.zeros(2 * sample.numel())
+
+    def encoder(sample, timestep, *rest):
+        together.wait(timeout=5)
+        return encode(sample, timestep, *rest)
+
+    controls = [
+        Control(name, lambda sample, _: threads.submit(work, sample), 1.0, 0.0, 1.0, timeout_s=5) for name in "ab"
+    ]
+    assert torch.equal(run(encoder, controls), run())
+
+
+def test_each_step_is_announced_and_reported():
+    seen: list = []
+    run(before_step=seen.append, after_step=lambda step: seen.append((step.number, step.of)))
+    assert seen == [0, (1, 3), 1, (2, 3), 2, (3, 3)]
+
+
+def test_a_step_that_is_no_longer_wanted_is_not_computed():
+    calls: list = []
+
+    def encoder(*inputs):
+        calls.append(1)
+        return encode(*inputs)
+
+    def stop(step):
+        if step == 2:
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        run(encoder, before_step=stop)
+    assert len(calls) == 2
