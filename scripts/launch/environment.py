@@ -5,16 +5,18 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from launch.children import run_quietly
 from launch.interpreter import Interpreter, describe_interpreter
-from launch.paths import CHECKOUT, LOCK_FILE, LOGS, PROJECT_FILE
+from launch.paths import CHECKOUT, LOCK_FILE, LOGS, PROJECT_FILE, shorten
 from launch.preflight import check_installation
+from launch.problems import LaunchError
 from launch.progress import Progress
 
 FOLDER_VARIABLE = "SWIFTDIFFUSION_VENV"
@@ -39,7 +41,7 @@ class Environment:
 
     @property
     def stamp(self) -> Path:
-        """The file that says what was installed; there only after all of it was."""
+        """The file that marks it as made here, and says what was installed once all of it was."""
         return self.folder / "swiftdiffusion.json"
 
     def is_active(self) -> bool:
@@ -52,8 +54,14 @@ class Environment:
             stamp = json.loads(self.stamp.read_text())
         except (OSError, ValueError):
             return False
-        of_version = interpreter is None or tuple(stamp["python"]) == interpreter.version
-        return of_version and stamp["contents"] == _hash_contents() and self.python.exists()
+        if interpreter and stamp.get("python") != list(interpreter.version):
+            return False
+        return stamp.get("contents") == _hash_contents() and self.python.exists()
+
+    def has_pip(self, interpreter: Interpreter) -> bool:
+        """Whether it is of the interpreter's version and far enough to install packages into it."""
+        site_packages = self.folder / "lib" / interpreter.name / "site-packages"
+        return self.python.exists() and any(site_packages.glob("pip-*.dist-info/RECORD"))
 
 
 def choose_folder(option: Path | None) -> Path:
@@ -74,20 +82,29 @@ def ensure_environment(folder: Path, python: str | None) -> Environment:
         return environment
     with _one_at_a_time():
         if not environment.is_current(wanted):
-            _install(environment, wanted or describe_interpreter(sys.executable))
+            _install(environment, wanted or _choose_interpreter(environment))
     return environment
+
+
+def _choose_interpreter(environment: Environment) -> Interpreter:
+    """Take the one that made the environment, as long as that works, else the one that runs this."""
+    with suppress(LaunchError):  # there is none, or it no longer runs
+        maker = describe_interpreter(str(environment.python))
+        if environment.has_pip(maker):
+            return maker
+    return describe_interpreter(sys.executable)
 
 
 def _install(environment: Environment, interpreter: Interpreter) -> None:
     check_installation(interpreter, environment.folder)
-    environment.stamp.unlink(missing_ok=True)
     log = LOGS / "install.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_bytes(b"")
-    if not _can_be_kept(environment, interpreter):
-        with Progress(f"making {_show(environment.folder)} with {interpreter.name}") as progress:
-            command = [interpreter.path, "-m", "venv", "--clear", str(environment.folder)]
-            run_quietly(command, log, progress, cwd=CHECKOUT)
+    if not environment.has_pip(interpreter):
+        _empty(environment)
+        with Progress(f"making {shorten(environment.folder)} with {interpreter.name}") as progress:
+            run_quietly([interpreter.path, "-m", "venv", str(environment.folder)], log, progress, cwd=CHECKOUT)
+    _mark(environment)
     python = str(environment.python)
     with Progress("installing the packages of requirements.lock") as progress:
         install = [python, *PIP_INSTALL, "--prefer-binary", "-r", str(LOCK_FILE)]
@@ -98,14 +115,21 @@ def _install(environment: Environment, interpreter: Interpreter) -> None:
     with Progress("compiling") as progress:
         folder = environment.folder / "lib" / interpreter.name / "site-packages"
         run_quietly([python, *COMPILE, str(folder)], log, progress, cwd=CHECKOUT)
-    contents = {"contents": _hash_contents(), "python": interpreter.version}
+    _mark(environment, contents=_hash_contents(), python=interpreter.version)
+
+
+def _empty(environment: Environment) -> None:
+    """Remove what is in the folder, unless it may be somebody else's."""
+    folder = environment.folder
+    if folder.exists() and any(folder.iterdir()) and not environment.stamp.exists():
+        raise LaunchError(f"{folder} holds something that these scripts did not make: name another with --venv.")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    _mark(environment)
+
+
+def _mark(environment: Environment, **contents: object) -> None:
     environment.stamp.write_text(json.dumps(contents))
-
-
-def _can_be_kept(environment: Environment, interpreter: Interpreter) -> bool:
-    """Whether an environment that is not current, or half made, is of the right Python and has its pip."""
-    site_packages = environment.folder / "lib" / interpreter.name / "site-packages"
-    return environment.python.exists() and any(site_packages.glob("pip-*.dist-info/RECORD"))
 
 
 def _describe_pip_line(line: str) -> str | None:
@@ -135,7 +159,3 @@ def _one_at_a_time() -> Iterator[None]:
             with Progress("waiting for another script that installs packages"):
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _show(folder: Path) -> str:
-    return str(folder.relative_to(CHECKOUT)) if folder.is_relative_to(CHECKOUT) else str(folder)

@@ -4,6 +4,7 @@ import shutil
 import sys
 import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 
 TICK_SECONDS = 0.2
@@ -60,8 +61,9 @@ class Progress:
     def _tick(self) -> None:
         while not self._done.wait(TICK_SECONDS):
             width = shutil.get_terminal_size().columns - 1
-            sys.stderr.write("\r\033[K" + self._line()[:width])
-            sys.stderr.flush()
+            with suppress(OSError):
+                sys.stderr.write("\r\033[K" + self._line()[:width])
+                sys.stderr.flush()
 
     def _line(self) -> str:
         detail = f": {self._detail}" if self._detail else ""
@@ -69,4 +71,5 @@ class Progress:
 
     def _print(self, line: str) -> None:
         self._last_print = time.monotonic()
-        print(line, file=sys.stderr, flush=True)
+        with suppress(OSError):  # the terminal may be gone; what is to be done is done all the same
+            print(line, file=sys.stderr, flush=True)

@@ -3,10 +3,10 @@
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from types import TracebackType
 
 from launch.backends import assemble_backends
 from launch.children import has_ended
-from launch.distribution import find_distribution
+from launch.distribution import Distribution, find_distribution
 from launch.interpreter import describe_interpreter, find_library_folder
 from launch.interrupts import Interrupted, check_interrupts, interrupts_held_back
 from launch.paths import LOGS, MODEL_REPOSITORY, PYTHON_BACKENDS, shorten
@@ -79,31 +79,9 @@ class Server:
         library_folder = find_library_folder(describe_interpreter(sys.executable))
         self.settings.log.parent.mkdir(parents=True, exist_ok=True)
         self.settings.log.write_bytes(b"")
-        folder = Path(tempfile.mkdtemp(prefix="swiftdiffusion-"))
-        prefix = f"swiftdiffusion_{os.getpid()}_{secrets.token_hex(4)}_"
-        backends = folder / "backends"
-        assemble_backends(backends, distribution, self.settings.python_backends)
-        command = [
-            str(distribution.executable),
-            f"--backend-directory={backends}",
-            f"--cache-directory={distribution.caches}",
-            f"--backend-config=python,shm-region-prefix-name={prefix}",
-            *(f"--model-repository={repository}" for repository in self.settings.model_repositories),
-            *self._list_addresses(),
-            f"--exit-timeout-secs={IN_FLIGHT_SECONDS}",
-            *self.settings.further_options,
-        ]
-        keeper = [sys.executable, str(KEEPER), "--shared-memory", prefix]
-        keeper += ["--log", str(self.settings.log), "--folder", str(folder), "--", *command]
         try:
-            with interrupts_held_back():
-                # A session of its own: Ctrl-C of the terminal reaches us, and we tell the keeper.
-                self._keeper = subprocess.Popen(
-                    keeper,
-                    stdin=subprocess.PIPE,
-                    env=_make_environment(library_folder),
-                    start_new_session=True,
-                )
+            with interrupts_held_back():  # until the keeper, which clears up, is there and known
+                self._keeper = self._start_keeper(distribution, library_folder)
         except Interrupted:
             self.stop()
             raise
@@ -168,14 +146,48 @@ class Server:
         if self._keeper is None:
             return
         keeper, self._keeper = self._keeper, None
+        with Progress("stopping tritonserver"):
+            try:
+                if keeper.stdin:
+                    keeper.stdin.close()
+                keeper.wait(STOP_SECONDS)
+            except BaseException:
+                keeper.terminate()
+                keeper.wait(STOP_SECONDS)
+                raise
+
+    def _start_keeper(self, distribution: Distribution, library_folder: Path | None) -> subprocess.Popen:
+        folder = Path(tempfile.mkdtemp(prefix="swiftdiffusion-"))
+        prefix = f"swiftdiffusion_{os.getpid()}_{secrets.token_hex(4)}_"
+        keeper = [sys.executable, str(KEEPER), "--shared-memory", prefix]
+        keeper += ["--log", str(self.settings.log), "--folder", str(folder)]
         try:
-            if keeper.stdin:
-                keeper.stdin.close()
-            keeper.wait(STOP_SECONDS)
+            backends = folder / "backends"
+            assemble_backends(backends, distribution, self.settings.python_backends)
+            return subprocess.Popen(
+                [*keeper, "--", *self._make_command(distribution, backends, prefix)],
+                stdin=subprocess.PIPE,
+                env=_make_variables(library_folder),
+                start_new_session=True,  # Ctrl-C of the terminal reaches us, and we tell the keeper
+            )
         except BaseException:
-            keeper.terminate()
-            keeper.wait(STOP_SECONDS)
+            shutil.rmtree(folder)
             raise
+
+    def _make_command(self, distribution: Distribution, backends: Path, shared_memory_prefix: str) -> list[str]:
+        settings = self.settings
+        command = [
+            str(distribution.executable),
+            f"--backend-directory={backends}",
+            f"--cache-directory={distribution.caches}",
+            f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}",
+            f"--exit-timeout-secs={IN_FLIGHT_SECONDS}",
+        ]
+        command += [f"--model-repository={repository}" for repository in settings.model_repositories]
+        for service in ("http", "grpc", "metrics"):
+            command.append(f"--{service}-address={settings.host}")
+            command.append(f"--{service}-port={getattr(settings.ports, service)}")
+        return [*command, *settings.further_options]
 
     def _is_ready(self) -> bool:
         try:
@@ -188,15 +200,8 @@ class Server:
         host = EVERY_ADDRESS.get(self.settings.host, self.settings.host)
         return f"[{host}]" if ":" in host else host
 
-    def _list_addresses(self) -> list[str]:
-        options = []
-        for service in ("http", "grpc", "metrics"):
-            options.append(f"--{service}-address={self.settings.host}")
-            options.append(f"--{service}-port={getattr(self.settings.ports, service)}")
-        return options
 
-
-def _make_environment(library_folder: Path | None) -> dict[str, str]:
+def _make_variables(library_folder: Path | None) -> dict[str, str]:
     """The variables of a server: the stub of the Python backend runs the first python3 on PATH."""
     variables = dict(os.environ)
     variables.setdefault("HF_HUB_OFFLINE", "1")  # models are folders: a missing one is an error, not a download

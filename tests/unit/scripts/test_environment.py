@@ -9,6 +9,7 @@ import pytest
 from launch import environment
 from launch.environment import Environment, choose_folder
 from launch.interpreter import Interpreter
+from launch.problems import LaunchError
 
 
 @pytest.fixture
@@ -51,6 +52,20 @@ def test_environment_whose_interpreter_went_is_not(made):
 @pytest.mark.parametrize(("version", "current"), [((3, 11), True), ((3, 12), False)])
 def test_interpreter_asked_for_counts(made, version, current):
     assert made.is_current(Interpreter("python", version, (), Path(), True)) is current
+
+
+def test_interrupted_environment_is_made_anew(made):
+    made.stamp.write_text("{}")
+    assert not made.is_current()
+    environment._empty(made)
+    assert list(made.folder.iterdir()) == [made.stamp]
+
+
+def test_somebody_elses_folder_is_not_emptied(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(LaunchError, match=rf"{tmp_path} holds something.*--venv"):
+        environment._empty(Environment(tmp_path))
+    assert (tmp_path / "thesis.tex").exists()
 
 
 def test_folder_is_the_options_then_the_variables_then_the_checkouts(monkeypatch):
