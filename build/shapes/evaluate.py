@@ -9,7 +9,7 @@ import dataclasses
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--prompts", type=int, default=200, help="pictures for each line of the table")
     parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--guidance", type=float, default=5.0)
+    parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--batch", type=int, default=50)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
@@ -106,7 +106,7 @@ def main() -> None:
 
 
 def measure_prompts(painter: Painter) -> tuple[dict[str, Any], list[Pictures]]:
-    """Shares of pictures that the judge finds right, for prompts of one, two and three objects, and for short ones."""
+    """Shares of pictures that the judge finds right, for prompts of one, two and three objects."""
     figures: dict[str, Any] = {}
     shown = []
     for count in range(1, MAX_OBJECTS + 1):
@@ -127,7 +127,7 @@ def measure_controlnet(name: str, painter: Painter) -> tuple[dict[str, Any], lis
     """
     scenes = unseen_scenes(painter.options.prompts)
     condition, closeness = (edges, _overlap) if name == "edges" else (layout, _difference)
-    references = [condition(Image.fromarray(picture)) for picture in rendered(scenes)]
+    references = [condition(picture) for picture in _images(rendered(scenes))]
     controlnet = ControlNetModel.from_pretrained(checkpoint.controlnet_folder(name, painter.options.weights))
     steered = Painter(
         StableDiffusionXLControlNetPipeline.from_pipe(
@@ -141,12 +141,11 @@ def measure_controlnet(name: str, painter: Painter) -> tuple[dict[str, Any], lis
     for kind, texts in prompts.items():
         with_it, without = steered.paint(texts, references), painter.paint(texts)
         figures[kind] = {
-            label: round(float(np.mean([
-                closeness(condition(Image.fromarray(picture)), reference)
-                for picture, reference in zip(drawn, references, strict=True)
-            ])), 3)
-            for label, drawn in (("with", with_it), ("without", without))
-        }  # fmt: skip
+            label: _mean(
+                [closeness(condition(picture), asked) for picture, asked in zip(images, references, strict=True)]
+            )
+            for label, images in (("with", _images(with_it)), ("without", _images(without)))
+        }
         shown.append(with_it[:_SHOWN])
     return figures, shown
 
@@ -164,8 +163,8 @@ def measure_loras(painter: Painter) -> tuple[dict[str, Any], list[Pictures]]:
         painter.pipeline.unload_lora_weights()
         statistic = STATISTICS[name]
         figures[name] = {
-            "styled told": round(float(np.mean([statistic.shows_style(picture) for picture in styled])), 3),
-            "base told": round(float(np.mean([not statistic.shows_style(picture) for picture in plain])), 3),
+            "styled told": _mean([statistic.shows_style(picture) for picture in styled]),
+            "base told": _mean([not statistic.shows_style(picture) for picture in plain]),
         }
         shown.append(styled[:_SHOWN])
     return figures, shown
@@ -194,11 +193,19 @@ def _pipeline(options: argparse.Namespace) -> StableDiffusionXLPipeline:
     return StableDiffusionXLPipeline.from_pretrained(folder).to(options.device)
 
 
+def _images(pictures: Pictures) -> list[Image.Image]:
+    return [Image.fromarray(picture) for picture in pictures]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(float(np.mean(values)), 3)
+
+
 def _shares(verdicts: list[Verdict]) -> dict[str, float]:
     columns: dict[str, list[bool]] = {"right": [verdict.right for verdict in verdicts]}
     for field in dataclasses.fields(Verdict):
         columns[field.name] = [getattr(verdict, field.name) for verdict in verdicts]
-    return {name: round(float(np.mean(values)), 3) for name, values in columns.items()}
+    return {name: _mean(values) for name, values in columns.items()}
 
 
 def _overlap(drawn: Image.Image, asked: Image.Image) -> float:

@@ -199,12 +199,9 @@ def _captured(learner: Learner, loss_of: Callable[[int], Tensor], kind: int) -> 
     with torch.cuda.graph(graph):
         loss = loss_of(kind)
         learner.step(loss)
-    # The warm-up's updates had no rate, but moved the optimiser's moments.
-    for tensor, old in zip(_state_tensors(learner), before, strict=False):
-        tensor.copy_(old)
-    if not before:
-        for tensor in _state_tensors(learner):
-            tensor.zero_()
+    # The warm-up's updates had no rate, but they moved the optimiser's moments or made them.
+    for index, tensor in enumerate(_state_tensors(learner)):
+        tensor.copy_(before[index] if before else torch.zeros_like(tensor))
 
     def update() -> Tensor:
         graph.replay()
