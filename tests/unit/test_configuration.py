@@ -48,7 +48,18 @@ def test_what_is_wrong_is_named(parameters, words):
         assert word in str(refusal.value)
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"width": 5000}, {"scheduler": "Euler"}, {"lora_timeout_s": 0.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": 0},
+        {"width": 5000},
+        {"width": 1020},
+        {"scheduler": "Euler"},
+        {"output_format": "gif"},
+        {"guidance_scale": -1.0},
+        {"lora_timeout_s": 0.0},
+    ],
+)
 def test_a_lane_refuses_parameters_that_cannot_work(wrong):
     with pytest.raises(InvalidArgument, match=next(iter(wrong))):
         LaneConfiguration(pipeline=Path(), adapters=Path(), **wrong)

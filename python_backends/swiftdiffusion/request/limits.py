@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from swiftdiffusion.configuration import require_range
 from swiftdiffusion.denoising.schedulers import SCHEDULERS
 from swiftdiffusion.errors import InvalidArgument
+from swiftdiffusion.request.images import OUTPUT_FORMATS
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,19 @@ class Limits:
 
     def __post_init__(self) -> None:
         require_range("steps", self.steps, 1, self.steps_max)
+        require_range("guidance_scale", self.guidance_scale, 0, self.guidance_scale_max)
         require_range("size_min", self.size_min, 8, self.size_max)
-        require_range("width", self.width, self.size_min, self.size_max)
-        require_range("height", self.height, self.size_min, self.size_max)
+        for key, size in (("width", self.width), ("height", self.height)):
+            require_range(key, size, self.size_min, self.size_max)
+            if size % 8:
+                raise InvalidArgument(f"parameter {key!r} is {size}; it must be a multiple of 8")
+        require_range("loras_max", self.loras_max, 0, 64)
+        require_range("controlnets_max", self.controlnets_max, 1, 64)
         require_range("lora_bound", self.lora_bound, 0, self.steps_max)
-        if self.scheduler not in SCHEDULERS:
-            raise InvalidArgument(f"parameter 'scheduler' is {self.scheduler!r}; allowed: {', '.join(SCHEDULERS)}")
+        require_range("preview_every", self.preview_every, 0, self.steps_max)
+        for key, value, allowed in (
+            ("scheduler", self.scheduler, SCHEDULERS),
+            ("output_format", self.output_format, OUTPUT_FORMATS),
+        ):
+            if value not in allowed:
+                raise InvalidArgument(f"parameter {key!r} is {value!r}; allowed: {', '.join(allowed)}")

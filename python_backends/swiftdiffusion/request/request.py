@@ -53,7 +53,7 @@ class PictureRequest:
         return self.guidance_scale > 1
 
     def describe(self) -> dict[str, Any]:
-        """Every input as it was resolved, under its name in the request, fit for JSON."""
+        """Every input that makes the picture, as it was resolved, under its name in the request; fit for JSON."""
         return {
             "prompt": self.prompt,
             "negative_prompt": self.negative_prompt or "",
