@@ -40,7 +40,7 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--lora", default="night", metavar="NAME", help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=7, help="default: %(default)s")
-    parser.add_argument("--steps", type=int, default=20, help="denoising steps (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=30, help="denoising steps (default: %(default)s)")
     parser.add_argument(
         "--output", type=Path, default=OUTPUTS / "demo", metavar="FOLDER", help="default: outputs/demo in the checkout"
     )
