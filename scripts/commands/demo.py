@@ -62,7 +62,9 @@ def work(options: argparse.Namespace) -> int:
     options.prompt = options.prompt or DEFAULT_PROMPT
     options.output.mkdir(parents=True, exist_ok=True)
     reference.save(options.output / "reference.png")
-    settings = ServerSettings(ports=choose_free_ports(), log=options.output.absolute() / "tritonserver.log")
+    settings = ServerSettings(
+        ports=choose_free_ports(), log=options.output.absolute() / "tritonserver.log", stops_at_once=True
+    )
     check_serving(describe_interpreter(sys.executable), settings.ports, settings.host)
     drawings: dict[str, Drawing] = {}
     with Server(settings) as server:
