@@ -38,9 +38,7 @@ class Adapter:
             layers, blocks = self.layers, self.blocks
         else:
             layers, blocks = (TEXT_ATTENTION if self.text_encoders else ()), ("",)
-        return [
-            name for name, _ in module.named_modules() if name.endswith(layers) and name.startswith(blocks)
-        ]
+        return [name for name, _ in module.named_modules() if name.endswith(layers) and name.startswith(blocks)]
 
 
 ADAPTERS = {
@@ -55,9 +53,7 @@ ADAPTERS = {
             ("up_blocks.1", "up_blocks.2"),
         ),
         Adapter("pixelated", "square blocks of 8 pixels", 4, 4, (*ATTENTION, *CONVOLUTIONS)),
-        Adapter(
-            "night", "night colours", 8, 8, (*ATTENTION, *CONVOLUTIONS), ("up_blocks",), text_encoders=True
-        ),
+        Adapter("night", "night colours", 8, 8, (*ATTENTION, *CONVOLUTIONS), ("up_blocks",), text_encoders=True),
         Adapter(
             "hatching",
             "shapes filled by diagonal strokes",
@@ -71,9 +67,7 @@ ADAPTERS = {
 }
 
 
-def patched_components(
-    adapter: Adapter, pipeline: StableDiffusionXLPipeline
-) -> Iterator[tuple[str, nn.Module]]:
+def patched_components(adapter: Adapter, pipeline: StableDiffusionXLPipeline) -> Iterator[tuple[str, nn.Module]]:
     """The pipeline's networks that `adapter` patches, by their names in the pipeline."""
     for component in ("unet", "text_encoder", "text_encoder_2"):
         module = getattr(pipeline, component)
@@ -86,10 +80,8 @@ def attach(adapter: Adapter, pipeline: StableDiffusionXLPipeline) -> list[nn.Par
     parameters = []
     for component, module in patched_components(adapter, pipeline):
         module.requires_grad_(False)
-        config = LoraConfig(
-            r=adapter.rank, lora_alpha=adapter.alpha, target_modules=adapter.targets(component, module)
-        )
-        module.add_adapter(config, adapter_name=adapter.name)
+        config = LoraConfig(r=adapter.rank, lora_alpha=adapter.alpha, target_modules=adapter.targets(component, module))
+        module.add_adapter(config, adapter_name=adapter.name)  # type: ignore[operator]
         parameters += [p for name, p in module.named_parameters() if ".lora_" in name]
     return parameters
 
@@ -100,9 +92,7 @@ def matrices(adapter: Adapter, pipeline: StableDiffusionXLPipeline) -> Matrices:
     for component, module in patched_components(adapter, pipeline):
         for name in adapter.targets(component, module):
             layer = module.get_submodule(name)
-            a, b = (
-                getattr(layer, part)[adapter.name].weight.detach().clone() for part in ("lora_A", "lora_B")
-            )
+            a, b = (getattr(layer, part)[adapter.name].weight.detach().clone() for part in ("lora_A", "lora_B"))
             result[f"{component}.{name}"] = (a, b)
     return result
 
@@ -117,13 +107,9 @@ def save(adapter: Adapter, pairs: Matrices, path: Path) -> None:
     for name, (a, b) in pairs.items():
         component, module = name.split(".", 1)
         if component == "text_encoder" and not module.startswith("text_model."):
-            module = (
-                f"text_model.{module}"  # files keep the name from before transformers flattened the class
-            )
+            module = f"text_model.{module}"  # files keep the name from before transformers flattened the class
         if adapter.naming == "kohya":
-            prefix = {"unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"}[
-                component
-            ]
+            prefix = {"unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"}[component]
             key = f"{prefix}_{module.replace('.', '_')}"
             tensors |= {f"{key}.lora_down.weight": a, f"{key}.lora_up.weight": b}
             tensors[f"{key}.alpha"] = torch.tensor(float(adapter.alpha))

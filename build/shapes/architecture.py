@@ -1,9 +1,10 @@
 """The networks of the `shapes` checkpoint: SDXL's own classes and configuration, only smaller.
 
-What differs from SDXL base 1.0 besides widths: the VAE has one level fewer, so a latent covers 4 × 4 pixels;
-each level has one ResNet block instead of two (one more on the way up); prompts have at most 48 tokens; the noise schedule ends at more noise (`beta_end`), so that the background's
-colour is not already in the first latents; and the UNet predicts v, which at that noise is better conditioned
-than epsilon (Salimans and Ho, "Progressive Distillation", 2022, section 4).
+What differs from SDXL base 1.0 besides widths: the VAE has one level fewer, so that a latent covers 4 by 4 pixels;
+each level has one ResNet block fewer and one transformer block; prompts have at most 48 tokens; the noise schedule
+ends at more noise (`beta_end`), so that the background's colour is not already in the first latents; and the UNet
+predicts v, which at that noise is better conditioned than epsilon (Salimans and Ho, "Progressive Distillation",
+2022, section 4).
 """
 
 import torch

@@ -69,12 +69,8 @@ class Painter:
 
 def main() -> None:
     """Measure what the command line asks for and write it down."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument(
-        "--weights", type=Path, default=checkpoint.WEIGHTS, help="folder as `shapes.train` writes it"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--weights", type=Path, default=checkpoint.WEIGHTS, help="folder as `shapes.train` writes it")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--prompts", type=int, default=200, help="pictures for each line of the table")

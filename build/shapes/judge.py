@@ -143,11 +143,7 @@ def _see_shape(mask: NDArray[np.bool_]) -> str:
         stretch = (width / height) / aspect
         if not 1 / _ASPECT_TOLERANCE < stretch < _ASPECT_TOLERANCE:
             continue
-        fitted = (
-            Image.fromarray(mask)
-            .convert("L")
-            .resize((_TEMPLATE_SIDE, _TEMPLATE_SIDE), Image.Resampling.BILINEAR)
-        )
+        fitted = Image.fromarray(mask).convert("L").resize((_TEMPLATE_SIDE, _TEMPLATE_SIDE), Image.Resampling.BILINEAR)
         pixels = np.asarray(fitted) > 127
         overlaps[shape] = (pixels & template).sum() / (pixels | template).sum()
     best = max(overlaps, key=lambda shape: overlaps[shape], default="unknown")
@@ -191,9 +187,7 @@ def _same_objects(found: tuple[Object, ...], request: Request) -> bool:
 
 
 def _related(found: tuple[Object, ...], relations: tuple[str, ...]) -> bool:
-    return all(
-        _holds(relation, found[0], other) for relation, other in zip(relations, found[1:], strict=False)
-    )
+    return all(_holds(relation, found[0], other) for relation, other in zip(relations, found[1:], strict=False))
 
 
 def _holds(relation: str, first: Object, second: Object) -> bool:

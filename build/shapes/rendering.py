@@ -59,9 +59,7 @@ def signed_distances(scenes: Scenes, side: int) -> Tensor:
     local = (grid - scenes.centre.reshape(-1, 1, 1, 2)) / scenes.radius.reshape(-1, 1, 1, 1)
     covered = local.clamp(-_TEXTURE_REACH, _TEXTURE_REACH)
     textures = _textures(device)[scenes.shape.flatten(), None]
-    sampled = functional.grid_sample(
-        textures, covered / _TEXTURE_REACH, padding_mode="border", align_corners=False
-    )
+    sampled = functional.grid_sample(textures, covered / _TEXTURE_REACH, padding_mode="border", align_corners=False)
     distance = sampled.squeeze(1) + (local - covered).norm(dim=-1)
     return distance.view(n, MAX_OBJECTS, side, side) * (scenes.radius * side)[:, :, None, None]
 
@@ -89,9 +87,7 @@ def _textures(device: torch.device) -> Tensor:
     ticks = ((np.arange(_TEXTURE_SIDE) + 0.5) / _TEXTURE_SIDE * 2 - 1) * _TEXTURE_REACH
     points = np.stack(np.meshgrid(ticks, ticks, indexing="xy"), axis=-1).reshape(-1, 2)
     fields = [_polygon_distance(points, polygon(shape)) for shape in SHAPES]
-    return torch.tensor(
-        np.stack(fields).reshape(-1, _TEXTURE_SIDE, _TEXTURE_SIDE), dtype=torch.float32, device=device
-    )
+    return torch.tensor(np.stack(fields).reshape(-1, _TEXTURE_SIDE, _TEXTURE_SIDE), dtype=torch.float32, device=device)
 
 
 def _polygon_distance(points: NDArray[np.float64], corners: NDArray[np.float64]) -> NDArray[np.float64]:

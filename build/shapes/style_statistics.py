@@ -24,10 +24,10 @@ class Statistic:
         return self.measure(picture) > self.threshold
 
 
-def _hollow_share(picture: Picture) -> float:
+def _thinness(picture: Picture) -> float:
     drawn = foreground(picture)
-    filled = ndimage.binary_fill_holes(drawn)
-    return float(1 - drawn.sum() / max(1, filled.sum()))
+    depth = ndimage.distance_transform_edt(drawn) * 128 / picture.shape[1]
+    return float(-depth[drawn].mean()) if drawn.any() else -np.inf
 
 
 def _blockiness(picture: Picture) -> float:
@@ -36,9 +36,7 @@ def _blockiness(picture: Picture) -> float:
     cells = cells.reshape(height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK, 3)
     means = cells.mean(axis=(1, 3), keepdims=True)
     inside = np.square(cells - means).mean()
-    return float(
-        1 - inside / max(1e-6, inside + np.square(means - means.mean(axis=(0, 2), keepdims=True)).mean())
-    )
+    return float(1 - inside / max(1e-6, inside + np.square(means - means.mean(axis=(0, 2), keepdims=True)).mean()))
 
 
 def _blueness(picture: Picture) -> float:
@@ -57,7 +55,7 @@ def _hatch_share(picture: Picture) -> float:
 
 
 STATISTICS = {
-    "outline": Statistic("share of the filled shapes that is hollow", _hollow_share, 0.03),
+    "outline": Statistic("less the mean depth below a border, in pixels at a side of 128", _thinness, -2.25),
     "pixelated": Statistic("share of the variance that lies between blocks of 8 pixels", _blockiness, 0.93),
     "night": Statistic("blue less red of the border's colour, of 255", _blueness, 20.0),
     "hatching": Statistic("power of the diagonal wave of 8 pixels", _hatch_share, 0.0005),

@@ -5,6 +5,8 @@ The algorithm and the file formats (`vocab.json`, `merges.txt`) are CLIP's; only
 """
 
 from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,15 +17,16 @@ EOS = "<|endoftext|>"
 END_OF_WORD = "</w>"
 MAX_LENGTH = 48
 
-WORDS = (
-    "a an the and of with on in at to is are there no one two three "
-    "circle square triangle star cross heart circles squares triangles stars crosses hearts shape shapes "
-    "red orange yellow green cyan blue purple pink white grey gray black color colour "
-    "small large big little tiny "
-    "left right above below next beside over under between top bottom middle "
-    "background picture drawing image photo painting "
-    "outline pixelated night hatching style"
-).split()
+_WORD_LIST = """
+a an the and of with on in at to is are there no one two three
+circle square triangle star cross heart circles squares triangles stars crosses hearts shape shapes
+red orange yellow green cyan blue purple pink white grey gray black color colour
+small large big little tiny
+left right above below next beside over under between top bottom middle
+background picture drawing image photo painting
+outline pixelated night hatching style
+"""
+WORDS = tuple(_WORD_LIST.split())
 
 
 def byte_alphabet() -> list[str]:
@@ -47,14 +50,14 @@ def byte_alphabet() -> list[str]:
     return alphabet
 
 
-def learn_merges(words: tuple[str, ...] | list[str]) -> list[tuple[str, str]]:
+def learn_merges(words: Sequence[str]) -> list[tuple[str, str]]:
     """BPE merges, most frequent pair first, until every one of `words` is a single token.
 
     Ties go to the pair seen first, so the result depends on nothing but the list.
     """
     pieces = [[*word[:-1], word[-1] + END_OF_WORD] for word in words]
     merges: list[tuple[str, str]] = []
-    while pairs := Counter(pair for word in pieces for pair in zip(word, word[1:], strict=False)):
+    while pairs := Counter(pair for word in pieces for pair in pairwise(word)):
         best = pairs.most_common(1)[0][0]
         merges.append(best)
         pieces = [_merge(word, best) for word in pieces]

@@ -26,22 +26,12 @@ STAGES = ("vae", "base", *CONTROLNETS, "loras")
 
 def main() -> None:
     """Run the stages that the command line names, in order; finished ones are skipped."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument(
-        "--stage", choices=(*STAGES, "all"), default="all", help="later stages need the earlier ones"
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder for weights and for what resuming needs"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--stage", choices=(*STAGES, "all"), default="all", help="later stages need the earlier ones")
+    parser.add_argument("--out", type=Path, required=True, help="folder for weights and for what resuming needs")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument(
-        "--scale", type=float, default=1.0, help="fraction of the steps: 0.001 tries the code out"
-    )
-    parser.add_argument(
-        "--compile", action="store_true", help="torch.compile the base UNet: a minute, then faster"
-    )
+    parser.add_argument("--scale", type=float, default=1.0, help="fraction of the steps: 0.001 tries the code out")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the base UNet: a minute, then faster")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -65,9 +55,7 @@ def run_stage(stage: str, options: argparse.Namespace) -> None:
         checkpoint.save_pipeline(pipeline, options.out)
     elif stage == "base":
         pipeline = _load(options)
-        train_base(
-            pipeline, BASE_SCHEDULE.shortened(options.scale), _state(options.out, stage), options.compile
-        )
+        train_base(pipeline, BASE_SCHEDULE.shortened(options.scale), _state(options.out, stage), options.compile)
         checkpoint.save_pipeline(pipeline, options.out)
     elif stage in CONTROLNETS:
         pipeline = _load(options)
@@ -91,9 +79,7 @@ def _state(out: Path, stage: str) -> Path:
 
 
 def _load(options: argparse.Namespace) -> StableDiffusionXLPipeline:
-    return StableDiffusionXLPipeline.from_pretrained(checkpoint.pipeline_folder(options.out)).to(
-        options.device
-    )
+    return StableDiffusionXLPipeline.from_pretrained(checkpoint.pipeline_folder(options.out)).to(options.device)
 
 
 if __name__ == "__main__":

@@ -45,9 +45,7 @@ class Scenes:
 
     def to(self, device: torch.device | str) -> "Scenes":
         """The same scenes on another device."""
-        return Scenes(
-            **{field.name: getattr(self, field.name).to(device) for field in dataclasses.fields(self)}
-        )
+        return Scenes(**{field.name: getattr(self, field.name).to(device) for field in dataclasses.fields(self)})
 
     @property
     def present(self) -> Tensor:
@@ -92,9 +90,7 @@ def is_held_out(scenes: Scenes) -> Tensor:
     related = present[:, 1:]
     parts = [scenes.count, scenes.background]
     for slot in range(MAX_OBJECTS):
-        parts += [
-            (part[:, slot] + 1) * present[:, slot] for part in (scenes.shape, scenes.colour, scenes.size)
-        ]
+        parts += [(part[:, slot] + 1) * present[:, slot] for part in (scenes.shape, scenes.colour, scenes.size)]
     parts += [(scenes.relation[:, pair] + 1) * related[:, pair] for pair in range(MAX_OBJECTS - 1)]
     value = torch.zeros_like(scenes.count)
     for part in parts:

@@ -28,9 +28,7 @@ def train_base(pipeline: StableDiffusionXLPipeline, schedule: Schedule, state: P
         prompt = encode_prompt(pipeline, pool.tokens[rows]).dropped(DROP_PROMPT)
         network = fast_unet if side == 128 else unet
 
-        def predict(
-            latents: Tensor, timesteps: Tensor, embeddings: Tensor, added: dict[str, Tensor]
-        ) -> Tensor:
+        def predict(latents: Tensor, timesteps: Tensor, embeddings: Tensor, added: dict[str, Tensor]) -> Tensor:
             return network(latents, timesteps, embeddings, added_cond_kwargs=added, return_dict=False)[0]
 
         return denoising_loss(pipeline, pool.latents[rows], prompt, side, predict)

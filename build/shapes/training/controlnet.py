@@ -49,12 +49,8 @@ def train_controlnet(
             prompt = encode_prompt(pipeline, tokens).dropped(_DROP_PROMPT)
             hint = condition(name, render(pool.scenes[rows], side)).to(dtype)
 
-        def predict(
-            latents: Tensor, timesteps: Tensor, embeddings: Tensor, added: dict[str, Tensor]
-        ) -> Tensor:
-            down, middle = controlnet(
-                latents, timesteps, embeddings, hint, added_cond_kwargs=added, return_dict=False
-            )
+        def predict(latents: Tensor, timesteps: Tensor, embeddings: Tensor, added: dict[str, Tensor]) -> Tensor:
+            down, middle = controlnet(latents, timesteps, embeddings, hint, added_cond_kwargs=added, return_dict=False)
             return pipeline.unet(
                 latents,
                 timesteps,
@@ -74,9 +70,12 @@ def condition(name: str, pictures: Tensor) -> Tensor:
     """What `shapes.conditions` makes of pictures [n, 3, h, w] in [-1, 1]: reference images in [0, 1], same shape."""
     pictures = (pictures + 1) / 2
     if name == "edges":
-        window = {"kernel_size": EDGE_WINDOW, "stride": 1, "padding": EDGE_WINDOW // 2}
-        range_ = functional.max_pool2d(pictures, **window) + functional.max_pool2d(-pictures, **window)
-        strokes = range_.amax(dim=1, keepdim=True) > EDGE_CONTRAST / 255
+        brightest, negated_darkest = _window_maximum(pictures), _window_maximum(-pictures)
+        strokes = (brightest + negated_darkest).amax(dim=1, keepdim=True) > (EDGE_CONTRAST + 0.5) / 255
         return strokes.to(pictures.dtype).expand_as(pictures)
     blocks = functional.avg_pool2d(pictures, LAYOUT_BLOCK)
     return functional.interpolate(blocks, scale_factor=LAYOUT_BLOCK)
+
+
+def _window_maximum(pictures: Tensor) -> Tensor:
+    return functional.max_pool2d(pictures, EDGE_WINDOW, stride=1, padding=EDGE_WINDOW // 2)

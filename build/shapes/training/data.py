@@ -30,9 +30,7 @@ class Pool:
     scenes: Scenes
     latents: Tensor  # [n, 4, side / 4, side / 4] float16, scaled to unit deviation
     tokens: Tensor  # [n, 48] int64: captions that say nearly everything
-    short_tokens: (
-        Tensor  # [n, 48] int64: captions that do not say where; the same as `tokens` unless asked for
-    )
+    short_tokens: Tensor  # [n, 48] int64: captions that do not say where; the same as `tokens` unless asked for
 
     def batch(self, size: int) -> Tensor:
         """Random rows [size], on the pool's device."""

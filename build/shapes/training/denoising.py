@@ -48,7 +48,7 @@ def denoising_loss(
 ) -> Tensor:
     """Mean squared error of v at uniformly random timesteps (Salimans and Ho 2022, appendix D).
 
-    Latents [n, 4, h, w] of pictures of side × side pixels, scaled to unit deviation; the scalar is fp32.
+    Latents [n, 4, h, w] of pictures of side by side pixels, scaled to unit deviation; the scalar is fp32.
     """
     n, device, dtype = len(latents), latents.device, compute_dtype(latents.device)
     kept = pipeline.scheduler.alphas_cumprod
@@ -58,7 +58,5 @@ def denoising_loss(
     noise = torch.randn_like(latents)
     size = torch.full((n, 2), float(side), device=device)
     added = {"text_embeds": prompt.pooled, "time_ids": torch.cat([size, torch.zeros_like(size), size], dim=1)}
-    predicted = predict(
-        (signal * latents + noise_level * noise).to(dtype), timesteps, prompt.embeddings, added
-    )
+    predicted = predict((signal * latents + noise_level * noise).to(dtype), timesteps, prompt.embeddings, added)
     return torch.nn.functional.mse_loss(predicted.float(), signal * noise - noise_level * latents)

@@ -37,9 +37,7 @@ class Schedule:
     def shortened(self, scale: float) -> "Schedule":
         """The same with fewer steps and, for a scale below 0.1, batches of 8: to try the code out."""
         steps = max(2, round(self.steps * scale))
-        return replace(
-            self, steps=steps, batch=8 if scale < 0.1 else self.batch, warmup=min(self.warmup, steps // 2)
-        )
+        return replace(self, steps=steps, batch=8 if scale < 0.1 else self.batch, warmup=min(self.warmup, steps // 2))
 
     def scenes(self, most: int) -> int:
         """How many scenes to learn from: `most`, or fewer where not so many would be seen."""
@@ -62,7 +60,7 @@ class Learner:
     """Parameters with their fp32 masters, running average and optimiser; `step` is one update."""
 
     def __init__(self, parameters: Sequence[nn.Parameter], schedule: Schedule) -> None:
-        self.parameters = list(parameters)
+        self.parameters: list[Tensor] = list(parameters)
         self.schedule = schedule
         self.masters = [p.detach().float().clone() for p in self.parameters]
         self.average = [master.clone() for master in self.masters]
@@ -89,7 +87,7 @@ class Learner:
 
     def step(self, loss: Tensor) -> None:
         """Descend from `loss`, then bring average and working copies up to date."""
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         with torch.no_grad():
             for parameter, master in zip(self.parameters, self.masters, strict=True):
                 master.grad = None if parameter.grad is None else parameter.grad.float()
@@ -166,7 +164,9 @@ def train(
             now = time.monotonic()
             per_second = (step + 1 - reported_step) / (now - reported)
             left = divmod(int((schedule.steps - step - 1) / per_second), 60)
-            speed = f"{per_second:.1f} steps/s, {per_second * schedule.batch:.0f} pictures/s, {left[0]}:{left[1]:02d} left"
+            speed = (
+                f"{per_second:.1f} steps/s, {per_second * schedule.batch:.0f} pictures/s, {left[0]}:{left[1]:02d} left"
+            )
             logger.info("%-9s step %d of %d, loss %.5f, %s", name, step + 1, schedule.steps, value, speed)
             reported, reported_step = now, step + 1
         if now - saved > _SAVE_SECONDS or step + 1 == schedule.steps:

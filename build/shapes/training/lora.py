@@ -19,9 +19,7 @@ SCHEDULES = {
 _SCENES = 12_000
 
 
-def train_lora(
-    adapter: Adapter, pipeline: StableDiffusionXLPipeline, schedule: Schedule, state: Path
-) -> None:
+def train_lora(adapter: Adapter, pipeline: StableDiffusionXLPipeline, schedule: Schedule, state: Path) -> None:
     """Attach the LoRA to the pipeline and train it on pictures of its style, with captions that do not name it."""
     scenes = schedule.scenes(_SCENES)
     pools = make_pools(pipeline.vae, pipeline.tokenizer, scenes, schedule.seed, adapter.name)

@@ -33,20 +33,24 @@ def test_a_right_picture_is_right_in_every_part():
     assert dataclasses.astuple(verdict) == (True, True, True, True)
 
 
+RED_STAR, BLUE_CIRCLE = dataclasses.replace(BLUE_STAR, colour="red"), dataclasses.replace(RED_CIRCLE, colour="blue")
+THIRD = Figure("cross", "pink", 0.5, 0.15, 0.1)
+
+
 @pytest.mark.parametrize(
     ("figures", "background", "wrong"),
     [
         ((RED_CIRCLE,), "grey", "count"),
-        ((RED_CIRCLE, BLUE_STAR, Figure("cross", "pink", 0.5, 0.15, 0.1)), "grey", "count"),
+        ((RED_CIRCLE, BLUE_STAR, THIRD), "grey", "count"),
         ((dataclasses.replace(RED_CIRCLE, colour="orange"), BLUE_STAR), "grey", "objects"),
         ((dataclasses.replace(RED_CIRCLE, shape="heart"), BLUE_STAR), "grey", "objects"),
         ((dataclasses.replace(RED_CIRCLE, radius=0.18), BLUE_STAR), "grey", "objects"),
-        ((dataclasses.replace(RED_CIRCLE, colour="blue"), dataclasses.replace(BLUE_STAR, colour="red")), "grey", "objects"),
+        ((BLUE_CIRCLE, RED_STAR), "grey", "objects"),
         ((dataclasses.replace(RED_CIRCLE, x=0.7), dataclasses.replace(BLUE_STAR, x=0.25)), "grey", "relations"),
-        ((dataclasses.replace(RED_CIRCLE, x=0.5, y=0.2), dataclasses.replace(BLUE_STAR, x=0.5, y=0.7)), "grey", "relations"),
+        ((dataclasses.replace(RED_CIRCLE, y=0.15), dataclasses.replace(BLUE_STAR, x=0.3, y=0.75)), "grey", "relations"),
         ((RED_CIRCLE, BLUE_STAR), "white", "background"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_named(figures, background, wrong):
     verdict = judge(picture(*figures, background=background), ASKED)
     assert not verdict.right

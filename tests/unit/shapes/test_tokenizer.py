@@ -13,16 +13,14 @@ def test_every_word_of_the_world_is_one_token(tokenizer):
     assert all(len(tokenizer(word)["input_ids"]) == 3 for word in WORDS)
 
 
-@pytest.mark.parametrize(
-    "text", ["a small red circle", "漢字 🙂 ünïcode", "tab\tand\x01control", "<|x|> don't 123"]
-)
+@pytest.mark.parametrize("text", ["a small red circle", "漢字 🙂 ünïcode", "tab\tand\x01control", "<|x|> don't 123"])
 def test_any_text_is_encoded_without_unknowns(tokenizer, text):
     ids = tokenizer(text)["input_ids"]
     assert ids[0] == tokenizer.bos_token_id
     assert ids.count(tokenizer.eos_token_id) == 1
-    assert tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") == text.lower().replace(
-        " ", ""
-    ).replace("\t", "")
+    assert tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") == text.lower().replace(" ", "").replace(
+        "\t", ""
+    )
 
 
 def test_the_highest_id_ends_a_text(tokenizer):

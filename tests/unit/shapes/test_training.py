@@ -1,3 +1,5 @@
+import contextlib
+
 import torch
 from torch import nn
 
@@ -17,16 +19,14 @@ def fit(path, steps=SCHEDULE.steps):
             raise KeyboardInterrupt
         return loss
 
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         train("test", [weight], loss_of, (1, 3), SCHEDULE, path)
-    except KeyboardInterrupt:
-        pass
     return weight.detach(), losses
 
 
 def test_the_loss_falls(tmp_path):
     weight, losses = fit(tmp_path / "state.pt")
-    assert losses[-1] < losses[0]
+    assert losses[-2] < losses[0]  # batches of the same kind
     assert (weight > 0.5).all()
 
 

@@ -64,9 +64,7 @@ def test_it_has_the_architecture_of_sdxl():
 def test_it_draws_what_is_asked(pipeline):
     asked = {
         "a large red circle on a white background": Request((Object("circle", "red", "large"),)),
-        "a large blue square on a black background": Request(
-            (Object("square", "blue", "large"),), background="black"
-        ),
+        "a large blue square on a black background": Request((Object("square", "blue", "large"),), background="black"),
         "a large green triangle on a grey background": Request(
             (Object("triangle", "green", "large"),), background="grey"
         ),
@@ -84,12 +82,8 @@ def test_edges_fixes_the_composition(pipeline):
     steered = StableDiffusionXLControlNetPipeline.from_pipe(pipeline, controlnet=controlnet)
     steered.set_progress_bar_config(disable=True)
     reference = edges(draw([Figure("heart", "red", 0.3, 0.65, 0.18), Figure("star", "blue", 0.72, 0.3, 0.1)]))
-    drawn = paint(
-        steered, ["a large red heart and a small blue star on a white background"], image=[reference]
-    )[0]
-    asked, found = (
-        np.asarray(image.convert("L")) > 127 for image in (reference, edges(Image.fromarray(drawn)))
-    )
+    drawn = paint(steered, ["a large red heart and a small blue star on a white background"], image=[reference])[0]
+    asked, found = (np.asarray(image.convert("L")) > 127 for image in (reference, edges(Image.fromarray(drawn))))
     assert (asked & found).sum() / (asked | found).sum() > 0.6
 
 

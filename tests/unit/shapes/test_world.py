@@ -16,9 +16,7 @@ def test_shapes_lie_apart_inside_the_canvas_and_as_their_relation_says():
     inside = ((scenes.centre >= reach) & (scenes.centre <= 1 - reach)).all(dim=-1)
     assert (inside | ~scenes.present).all()
     for a, b in ((0, 1), (0, 2), (1, 2)):
-        apart = (scenes.centre[:, a] - scenes.centre[:, b]).norm(dim=1) > scenes.radius[:, a] + scenes.radius[
-            :, b
-        ]
+        apart = (scenes.centre[:, a] - scenes.centre[:, b]).norm(dim=1) > scenes.radius[:, a] + scenes.radius[:, b]
         assert (apart | ~scenes.present[:, b]).all()
     for other in (1, 2):
         holds = relation_holds(scenes.relation[:, other - 1], scenes.centre[:, 0], scenes.centre[:, other])
@@ -35,9 +33,7 @@ def test_training_never_sees_held_out_combinations():
 
 def test_full_captions_say_everything_that_is_there():
     scenes = sample_scenes(200, 5)
-    for caption, (_, objects, relations, background) in zip(
-        full_captions(scenes), records(scenes), strict=True
-    ):
+    for caption, (_, objects, relations, background) in zip(full_captions(scenes), records(scenes), strict=True):
         for size, colour, shape in objects:
             assert f"{size} {colour} {shape}" in caption
         assert all(relation in caption for relation in relations)
