@@ -21,7 +21,10 @@ Matrices = dict[str, tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Adapter:
-    """One LoRA: patches are alpha / rank · B A, on UNet modules below `blocks` whose names end in `layers`."""
+    """One LoRA: patches are alpha / rank · B A, on UNet modules below `blocks` whose names end in `layers`.
+
+    After training B is multiplied by `gain`, above 1 where the style else comes out too weak.
+    """
 
     name: str
     style: str
@@ -30,6 +33,7 @@ class Adapter:
     layers: tuple[str, ...]
     blocks: tuple[str, ...] = ("",)
     text_encoders: bool = False
+    gain: float = 1.0
     naming: Literal["peft", "kohya"] = "peft"
 
     def targets(self, component: str, module: nn.Module) -> list[str]:
@@ -51,6 +55,7 @@ ADAPTERS = {
             16,
             (*ATTENTION, *CONVOLUTIONS),
             ("up_blocks.1", "up_blocks.2"),
+            gain=1.2,
         ),
         Adapter("pixelated", "square blocks of 8 pixels", 4, 4, (*ATTENTION, *CONVOLUTIONS)),
         Adapter("night", "night colours", 8, 8, (*ATTENTION, *CONVOLUTIONS), ("up_blocks",), text_encoders=True),
@@ -61,6 +66,7 @@ ADAPTERS = {
             16,
             CONVOLUTIONS,
             ("up_blocks.2",),
+            gain=1.4,
             naming="kohya",
         ),
     )
@@ -87,13 +93,13 @@ def attach(adapter: Adapter, pipeline: StableDiffusionXLPipeline) -> list[nn.Par
 
 
 def matrices(adapter: Adapter, pipeline: StableDiffusionXLPipeline) -> Matrices:
-    """A copy of the attached LoRA's matrices; of convolutions [r, in, h, w] and [out, r, 1, 1]."""
+    """The attached LoRA's matrices, its gain in B; of convolutions [r, in, h, w] and [out, r, 1, 1]."""
     result = {}
     for component, module in patched_components(adapter, pipeline):
         for name in adapter.targets(component, module):
             layer = module.get_submodule(name)
             a, b = (getattr(layer, part)[adapter.name].weight.detach().clone() for part in ("lora_A", "lora_B"))
-            result[f"{component}.{name}"] = (a, b)
+            result[f"{component}.{name}"] = (a, adapter.gain * b)
     return result
 
 

@@ -35,7 +35,6 @@ Pictures = NDArray[np.uint8]
 """[n, h, w, 3]."""
 
 PARTS = ("prompts", *CONTROLNETS, "loras")
-_SEED = 77
 _SHOWN = 12
 
 
@@ -50,6 +49,7 @@ class Painter:
     def paint(self, prompts: list[str], references: list[Image.Image] | None = None) -> Pictures:
         """uint8 pictures [n, 128, 128, 3], one for each prompt (and reference image)."""
         parts = []
+        seeds = [self.options.seed * 100_000 + index for index in range(len(prompts))]
         for start in range(0, len(prompts), self.options.batch):
             rows = slice(start, start + self.options.batch)
             drawn = self.pipeline(
@@ -58,7 +58,7 @@ class Painter:
                 guidance_scale=self.options.guidance,
                 height=RESOLUTION,
                 width=RESOLUTION,
-                generator=[torch.Generator().manual_seed(seed) for seed in range(len(prompts))[rows]],
+                generator=[torch.Generator().manual_seed(seed) for seed in seeds[rows]],
                 output_type="np",
                 **({"image": references[rows]} if references else {}),
             ).images
@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=200, help="pictures for each line of the table")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--seed", type=int, default=78, help="of prompts and noise")
     parser.add_argument("--batch", type=int, default=50)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
@@ -110,7 +111,7 @@ def measure_prompts(painter: Painter) -> tuple[dict[str, Any], list[Pictures]]:
     figures: dict[str, Any] = {}
     shown = []
     for count in range(1, MAX_OBJECTS + 1):
-        scenes = unseen_scenes(painter.options.prompts, count)
+        scenes = unseen_scenes(painter.options.prompts, painter.options.seed, count)
         drawn = painter.paint(full_captions(scenes))
         figures[f"objects {count}"] = _shares(
             [judge(picture, request) for picture, request in zip(drawn, requests(scenes), strict=True)]
@@ -125,7 +126,7 @@ def measure_controlnet(name: str, painter: Painter) -> tuple[dict[str, Any], lis
     `edges`: intersection over union of the outline asked for and that of the drawn picture, found in the same way.
     `layout`: mean absolute difference of the two colour maps, of 255. Prompts say everything, or only what is there.
     """
-    scenes = unseen_scenes(painter.options.prompts)
+    scenes = unseen_scenes(painter.options.prompts, painter.options.seed)
     condition, closeness = (edges, _overlap) if name == "edges" else (layout, _difference)
     references = [condition(picture) for picture in _images(rendered(scenes))]
     controlnet = ControlNetModel.from_pretrained(checkpoint.controlnet_folder(name, painter.options.weights))
@@ -135,7 +136,7 @@ def measure_controlnet(name: str, painter: Painter) -> tuple[dict[str, Any], lis
         ),
         painter.options,
     )
-    prompts = {"full prompt": full_captions(scenes), "short prompt": short_captions(scenes, _SEED)}
+    prompts = {"full prompt": full_captions(scenes), "short prompt": short_captions(scenes, painter.options.seed)}
     figures: dict[str, Any] = {}
     shown = [np.stack([np.asarray(reference) for reference in references[:_SHOWN]])]
     for kind, texts in prompts.items():
@@ -152,7 +153,7 @@ def measure_controlnet(name: str, painter: Painter) -> tuple[dict[str, Any], lis
 
 def measure_loras(painter: Painter) -> tuple[dict[str, Any], list[Pictures]]:
     """For each LoRA, the share of its pictures that show its style and of the base's that do not."""
-    prompts = full_captions(unseen_scenes(painter.options.prompts))
+    prompts = full_captions(unseen_scenes(painter.options.prompts, painter.options.seed))
     plain = painter.paint(prompts)
     figures: dict[str, Any] = {}
     shown = [plain[:_SHOWN]]
@@ -170,9 +171,9 @@ def measure_loras(painter: Painter) -> tuple[dict[str, Any], list[Pictures]]:
     return figures, shown
 
 
-def unseen_scenes(n: int, count: int | None = None) -> Scenes:
+def unseen_scenes(n: int, seed: int, count: int | None = None) -> Scenes:
     """n scenes of combinations that training leaves out, all of `count` objects if that is given."""
-    scenes = sample_scenes(n * 8, _SEED, held_out=True)
+    scenes = sample_scenes(n * 8, seed, held_out=True)
     return scenes[:n] if count is None else scenes[scenes.count == count][:n]
 
 

@@ -55,8 +55,8 @@ def _hatch_share(picture: Picture) -> float:
 
 
 STATISTICS = {
-    "outline": Statistic("less the mean depth below a border, in pixels at a side of 128", _thinness, -2.25),
-    "pixelated": Statistic("share of the variance that lies between blocks of 8 pixels", _blockiness, 0.93),
+    "outline": Statistic("less the mean depth below a border, in pixels at a side of 128", _thinness, -2.3),
+    "pixelated": Statistic("share of the variance that lies between blocks of 8 pixels", _blockiness, 0.91),
     "night": Statistic("blue less red of the border's colour, of 255", _blueness, 20.0),
-    "hatching": Statistic("power of the diagonal wave of 8 pixels", _hatch_share, 0.0005),
+    "hatching": Statistic("power of the diagonal wave of 8 pixels", _hatch_share, 0.0003),
 }
