@@ -21,7 +21,7 @@ REPOSITORY = ECHO / "model_repository"
 BACKENDS = ECHO / "python_backends"
 SHARED_MEMORY = Path("/dev/shm")
 START_SECONDS = 60.0
-STOP_SECONDS = 30.0
+STOP_SECONDS = 60.0  # more than the keeper ever takes
 
 
 class Script:
