@@ -90,13 +90,16 @@ def build_text_encoders(vocabulary: int) -> tuple[CLIPTextModel, CLIPTextModelWi
 
 def build_scheduler() -> EulerDiscreteScheduler:
     """The noise schedule, as the sampler that the pipeline uses by default."""
-    return EulerDiscreteScheduler(
-        beta_start=0.00085,
-        beta_end=0.02,
-        beta_schedule="scaled_linear",
-        num_train_timesteps=1000,
-        prediction_type="v_prediction",
-        timestep_spacing="trailing",
+    return EulerDiscreteScheduler.from_config(
+        {
+            "beta_start": 0.00085,
+            "beta_end": 0.02,
+            "beta_schedule": "scaled_linear",
+            "num_train_timesteps": 1000,
+            "prediction_type": "v_prediction",
+            "timestep_spacing": "trailing",
+            "clip_sample": False,  # for the schedulers that would clip latents; SDXL's own file has it too
+        }
     )
 
 

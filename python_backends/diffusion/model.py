@@ -1,4 +1,4 @@
-"""The `diffusion` backend: a lane where the model streams, the front to one where it does not."""
+"""The `diffusion` backend: a lane, or a relay to one where the model streams."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ class TritonPythonModel:
     def auto_complete_config(config: Any) -> Any:
         """Declare inputs and outputs, so that ``config.pbtxt`` need not."""
         streams = pb_utils.using_decoupled_model_transaction_policy(config.as_dict())
-        return declare(config, ports.STREAM if streams else ports.FRONT)
+        return declare(config, ports.STREAM_MODEL if streams else ports.PICTURE_MODEL)
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the UNet, or nothing for the front."""
+        """Load the UNet, or nothing for the relay."""
         bridge = Bridge(pb_utils, args)
-        # the front needs no torch: its process starts in a moment and stays small
+        # the relay needs no torch: its process starts in a moment and stays small
         if bridge.streams:
             from swiftdiffusion.triton_bridge.stream_model import StreamModel
 
             self._model: Any = StreamModel(bridge)
         else:
-            from swiftdiffusion.triton_bridge.front_model import FrontModel
+            from swiftdiffusion.triton_bridge.lane_model import LaneModel
 
-            self._model = FrontModel(bridge)
+            self._model = LaneModel(bridge)
 
     def execute(self, requests: list[Any]) -> list[Any] | None:
         """Serve requests one after the other."""

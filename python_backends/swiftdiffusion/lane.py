@@ -39,7 +39,7 @@ PREVIEW_LATENTS = 32  # a preview's longer side in latents: decoding it costs li
 
 @dataclass(frozen=True, kw_only=True)
 class LaneConfiguration(Limits):
-    """`swiftdiffusion_stream`'s parameters."""
+    """`swiftdiffusion`'s parameters."""
 
     pipeline: Path  # a diffusers folder
     adapters: Path  # the folder of LoRAs

@@ -1,19 +1,24 @@
-"""How a model that called another tells it that nobody waits for the answer any more.
+"""What joins a model to the one that it called, beside the call: progress comes back, and the wish to stop goes out.
 
-Triton does not pass a cancellation on to BLS children. A lifeline is a listening socket in Linux's abstract
-namespace, which has no file to leave behind: while the caller holds it open the work goes on. Closing it, or the
-caller's death, ends the work at the next look.
+Triton passes no cancellation on to the models that a model calls, and calling a streaming model from another one
+crashes the Python backend's process under Python 3.12 (tritonserver 2.51: it makes Python objects without holding
+the interpreter's lock). So the called model answers once, and what happens meanwhile goes over a lifeline: a socket in
+Linux's abstract namespace, which has no file to leave behind. While the caller holds it the work goes on; closing it,
+or the caller's death, ends the work at the next look.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
+import select
 import socket
 
 from swiftdiffusion.errors import InvalidArgument
 
 PARAMETER = "lifeline"
+MESSAGE_BYTES_MAX = 128 * 1024  # below what Linux lets a socket hold by default
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 
 
@@ -22,13 +27,28 @@ class Lifeline:
 
     def __init__(self) -> None:
         self.token = secrets.token_hex(16)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.bind(_address(self.token))
-        self._socket.listen(1)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(_address(self.token))
+        self._listener.listen(1)
+        self._connection: socket.socket | None = None
+
+    def receive(self, timeout_s: float) -> bytes | None:
+        """The next message, or None: nothing came within `timeout_s`, or the other end has let go."""
+        source = self._connection or self._listener
+        if not select.select([source], [], [], timeout_s)[0]:
+            return None
+        if self._connection is None:
+            self._connection, _ = self._listener.accept()
+            return self.receive(timeout_s)
+        with contextlib.suppress(ConnectionError):
+            return self._connection.recv(MESSAGE_BYTES_MAX) or None
+        return None
 
     def cut(self) -> None:
         """Tell the other end to stop; more than once does no harm."""
-        self._socket.close()
+        self._listener.close()
+        if self._connection is not None:
+            self._connection.close()
 
     def __enter__(self) -> Lifeline:
         return self
@@ -44,12 +64,18 @@ class Holder:
         """Raises: InvalidArgument: a token that no `Lifeline` made."""
         if not _TOKEN.fullmatch(token):
             raise InvalidArgument(f"parameter {PARAMETER} is {token[:40]!r}; 32 hexadecimal digits are allowed")
-        self._socket: socket.socket | None = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket: socket.socket | None = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)
         try:
             self._socket.connect(_address(token))
         except OSError:
             self.close()
+
+    def send(self, message: bytes) -> None:
+        """Send a message; one that the caller is too slow or no longer there to take is dropped."""
+        if self._socket is not None and len(message) <= MESSAGE_BYTES_MAX:
+            with contextlib.suppress(OSError):
+                self._socket.send(message)
 
     def is_cut(self) -> bool:
         """Whether the caller has let go (or never was there)."""
@@ -67,6 +93,12 @@ class Holder:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+    def __enter__(self) -> Holder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _address(token: str) -> str:

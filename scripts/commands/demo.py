@@ -40,7 +40,7 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--lora", default="night", metavar="NAME", help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=7, help="default: %(default)s")
-    parser.add_argument("--steps", type=int, default=20, help="denoising steps (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=30, help="denoising steps (default: %(default)s)")
     parser.add_argument(
         "--output", type=Path, default=OUTPUTS / "demo", metavar="FOLDER", help="default: outputs/demo in the checkout"
     )
@@ -62,7 +62,9 @@ def work(options: argparse.Namespace) -> int:
     options.prompt = options.prompt or DEFAULT_PROMPT
     options.output.mkdir(parents=True, exist_ok=True)
     reference.save(options.output / "reference.png")
-    settings = ServerSettings(ports=choose_free_ports(), log=options.output.absolute() / "tritonserver.log")
+    settings = ServerSettings(
+        ports=choose_free_ports(), log=options.output.absolute() / "tritonserver.log", stops_at_once=True
+    )
     check_serving(describe_interpreter(sys.executable), settings.ports, settings.host)
     drawings: dict[str, Drawing] = {}
     with Server(settings) as server:

@@ -7,7 +7,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from launch.options import add_environment_options, split_further_options
+from launch.options import add_environment_options, parse_and_pass_on
 from launch.problems import LaunchError
 
 DESCRIPTION = """\
@@ -28,10 +28,7 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     add_environment_options(parser)
-    ours, passed_on = split_further_options(arguments)
-    options, unknown = parser.parse_known_args(ours)
-    options.further_options = (*unknown, *passed_on)
-    return options
+    return parse_and_pass_on(parser, arguments)
 
 
 def work(options: argparse.Namespace) -> int:

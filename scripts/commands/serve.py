@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from launch.interpreter import describe_interpreter
-from launch.options import add_environment_options, split_further_options
+from launch.options import add_environment_options, parse_and_pass_on
 from launch.paths import LOGS, MODEL_REPOSITORY, PYTHON_BACKENDS, shorten
 from launch.ports import Ports
 from launch.preflight import check_serving
@@ -69,10 +69,7 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
         help="for loading the models (default: %(default)s)",
     )
     add_environment_options(parser)
-    ours, passed_on = split_further_options(arguments)
-    options, unknown = parser.parse_known_args(ours)
-    options.further_options = (*unknown, *passed_on)
-    return options
+    return parse_and_pass_on(parser, arguments)
 
 
 def work(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from launch.interpreter import describe_interpreter
-from launch.options import add_environment_options, split_further_options
+from launch.options import add_environment_options, parse_and_pass_on
 from launch.paths import CHECKOUT
 from launch.ports import choose_free_ports
 from launch.preflight import check_serving
@@ -45,10 +45,7 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
     part.add_argument("--only-checks", action="store_true", help="check the code and run no test")
     part.add_argument("--only-tests", action="store_true", help="run the tests without checking the code")
     add_environment_options(parser)
-    ours, passed_on = split_further_options(arguments)
-    options, unknown = parser.parse_known_args(ours)
-    options.further_options = (*unknown, *passed_on)
-    return options
+    return parse_and_pass_on(parser, arguments)
 
 
 def work(options: argparse.Namespace) -> int:

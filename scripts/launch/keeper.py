@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 # Triton waits for requests in flight as long as its --exit-timeout-secs says, and then unloads the models.
-STOP_SECONDS = 30.0
+STOP_SECONDS = 20.0
 REAP_SECONDS = 5.0
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h

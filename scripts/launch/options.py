@@ -22,9 +22,9 @@ def add_environment_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def split_further_options(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Split at the first `--`: what is before it is ours to read, what is after it is passed on."""
-    if "--" not in arguments:
-        return arguments, []
-    at = arguments.index("--")
-    return arguments[:at], arguments[at + 1 :]
+def parse_and_pass_on(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
+    """Read our options; those that we do not know, and all after `--`, end up in `further_options`."""
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    options, unknown = parser.parse_known_args(arguments[:at])
+    options.further_options = (*unknown, *arguments[at + 1 :])
+    return options

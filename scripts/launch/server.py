@@ -43,6 +43,7 @@ class ServerSettings:
     python_backends: Path = PYTHON_BACKENDS
     log: Path = LOGS / "tritonserver.log"
     start_seconds: float = 600.0
+    stops_at_once: bool = False  # without waiting for requests in flight and for models to unload
     further_options: tuple[str, ...] = ()  # of tritonserver, after ours
 
 
@@ -148,7 +149,9 @@ class Server:
         keeper, self._keeper = self._keeper, None
         with Progress("stopping tritonserver"):
             try:
-                if keeper.stdin:
+                if self.settings.stops_at_once:
+                    keeper.terminate()
+                elif keeper.stdin:
                     keeper.stdin.close()
                 keeper.wait(STOP_SECONDS)
             except BaseException:

@@ -33,6 +33,7 @@ def serve(tmp_path_factory) -> Callable[..., AbstractContextManager[Server]]:
             python_backends=python_backends,
             log=tmp_path_factory.mktemp("server") / "tritonserver.log",
             start_seconds=START_SECONDS,
+            stops_at_once=True,
             further_options=options,
         )
         with Server(settings) as server:

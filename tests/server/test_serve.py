@@ -21,7 +21,7 @@ REPOSITORY = ECHO / "model_repository"
 BACKENDS = ECHO / "python_backends"
 SHARED_MEMORY = Path("/dev/shm")
 START_SECONDS = 60.0
-STOP_SECONDS = 30.0
+STOP_SECONDS = 60.0  # more than the keeper ever takes
 
 
 class Script:
@@ -29,7 +29,9 @@ class Script:
 
     def __init__(self, folder: Path, ports: Ports, *options: str, repository: Path = REPOSITORY) -> None:
         self.output = folder / "output.txt"
-        command = [sys.executable, str(CHECKOUT / "scripts" / "serve"), "--venv", sys.prefix]
+        # Tests may run under nohup, whose ignored SIGHUP is inherited; a terminal does not ignore it.
+        command = ["env", "--default-signal=HUP", sys.executable, str(CHECKOUT / "scripts" / "serve")]
+        command += ["--venv", sys.prefix]
         command += ["--model-repository", str(repository), "--python-backends", str(BACKENDS)]
         command += [f"--{name}-port={port}" for name, port in asdict(ports).items()]
         self.temporary = folder / "temporary"

@@ -1,7 +1,7 @@
 import pytest
 
 from swiftdiffusion.errors import InvalidArgument
-from swiftdiffusion.lifeline import Holder, Lifeline
+from swiftdiffusion.lifeline import MESSAGE_BYTES_MAX, Holder, Lifeline
 
 
 def test_a_holder_sees_the_cut():
@@ -15,10 +15,46 @@ def test_a_holder_sees_the_cut():
     assert holder.is_cut()
 
 
+def test_a_holder_whose_caller_has_read_sees_the_cut():
+    lifeline = Lifeline()
+    holder = Holder(lifeline.token)
+    holder.send(b"1")
+    assert lifeline.receive(1) == b"1"
+    assert not holder.is_cut()
+    lifeline.cut()
+    assert holder.is_cut()
+
+
 def test_a_holder_that_comes_late_finds_it_cut():
     lifeline = Lifeline()
     lifeline.cut()
-    assert Holder(lifeline.token).is_cut()
+    holder = Holder(lifeline.token)
+    assert holder.is_cut()
+    holder.send(b"nobody hears this")
+
+
+def test_messages_keep_their_bounds_and_order():
+    with Lifeline() as lifeline, Holder(lifeline.token) as holder:
+        assert lifeline.receive(0) is None
+        for message in (b"one", b"two" * 30_000, b"three"):
+            holder.send(message)
+        assert [lifeline.receive(1) for _ in range(4)] == [b"one", b"two" * 30_000, b"three", None]
+
+
+def test_messages_are_read_after_the_holder_let_go():
+    with Lifeline() as lifeline:
+        with Holder(lifeline.token) as holder:
+            holder.send(b"last words")
+        assert lifeline.receive(1) == b"last words"
+        assert lifeline.receive(1) is None
+
+
+def test_a_caller_that_does_not_read_does_not_block_the_holder():
+    with Lifeline() as lifeline, Holder(lifeline.token) as holder:
+        for _ in range(1000):
+            holder.send(b"x" * 10_000)
+        holder.send(b"x" * (MESSAGE_BYTES_MAX + 1))
+        assert not holder.is_cut()
 
 
 @pytest.mark.parametrize("token", ["", "../../run/docker.sock", "x" * 32, "0" * 33])

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from swiftdiffusion.request.images import ENCODERS
-from swiftdiffusion.request.request import PictureRequest
 from swiftdiffusion.request.result import Picture, Progress
 
 
@@ -25,15 +24,15 @@ def encode_picture(picture: Picture) -> dict[str, NDArray[Any]]:
     return {"image": _to_tensor(base64.b64encode(image) if request.base64 else image), **info}
 
 
-def encode_progress(progress: Progress, request: PictureRequest) -> dict[str, NDArray[Any]]:
-    """The streaming model's outputs after a step; ``preview`` only where there is one."""
+def encode_progress(progress: Progress, as_text: bool) -> dict[str, NDArray[Any]]:
+    """The streaming model's outputs after a step; ``preview``, in base64 for `as_text`, only where there is one."""
     outputs: dict[str, NDArray[Any]] = {
         "step": np.array([progress.step], np.int32),
         "steps": np.array([progress.steps], np.int32),
         "seconds": np.array([progress.seconds], np.float32),
     }
     if progress.preview:
-        outputs["preview"] = _to_tensor(base64.b64encode(progress.preview) if request.base64 else progress.preview)
+        outputs["preview"] = _to_tensor(base64.b64encode(progress.preview) if as_text else progress.preview)
     return outputs
 
 

@@ -39,5 +39,5 @@ PROGRESS = (
     Port("preview", "TYPE_STRING", (1,)),  # a small JPEG, with every n-th step; else empty
 )
 
-FRONT = Signature(INPUTS, PICTURE)
-STREAM = Signature(INPUTS, (*PROGRESS, *PICTURE))
+PICTURE_MODEL = Signature(INPUTS, PICTURE)
+STREAM_MODEL = Signature(INPUTS, (*PROGRESS, *PICTURE))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,18 @@ class Progress:
     steps: int
     seconds: float  # since the work on the request began
     preview: bytes  # a small JPEG, or nothing
+
+    _HEAD: ClassVar[struct.Struct] = struct.Struct("<IId")
+
+    def pack(self) -> bytes:
+        """As one message between processes."""
+        return self._HEAD.pack(self.step, self.steps, self.seconds) + self.preview
+
+    @classmethod
+    def unpack(cls, message: bytes) -> Progress:
+        """Undo `pack`."""
+        step, steps, seconds = cls._HEAD.unpack_from(message)
+        return cls(step, steps, seconds, message[cls._HEAD.size :])
 
 
 @dataclass(frozen=True)

@@ -23,22 +23,18 @@ class Caller:
         self._pb_utils = pb_utils
         self._threads = ThreadPoolExecutor(calls, thread_name_prefix="bls")
 
-    def call(self, model: str, contract: Signature, inputs: Arrays) -> Future[dict[str, NDArray[Any]]]:
-        """Start a call to a model that answers once; the future has its outputs, or raises its error."""
-        return self._threads.submit(self._call, model, contract, inputs, {}, False)
-
-    def call_stream(
-        self, model: str, contract: Signature, inputs: Arrays, parameters: Mapping[str, Any]
+    def call(
+        self, model: str, contract: Signature, inputs: Arrays, parameters: Mapping[str, str] | None = None
     ) -> Future[dict[str, NDArray[Any]]]:
-        """Start a call to a streaming model; its last response is the result."""
-        return self._threads.submit(self._call, model, contract, inputs, parameters, True)
+        """Start a call to a model that answers once; the future has its outputs, or raises its error."""
+        return self._threads.submit(self._call, model, contract, inputs, parameters or {})
 
     def close(self) -> None:
         """Wait for the calls under way and end the threads."""
         self._threads.shutdown()
 
     def _call(
-        self, model: str, contract: Signature, inputs: Arrays, parameters: Mapping[str, Any], streams: bool
+        self, model: str, contract: Signature, inputs: Arrays, parameters: Mapping[str, str]
     ) -> dict[str, NDArray[Any]]:
         request = self._pb_utils.InferenceRequest(
             model_name=model,
@@ -46,17 +42,21 @@ class Caller:
             inputs=[self._pb_utils.Tensor(name, np.ascontiguousarray(array)) for name, array in inputs.items()],
             parameters=dict(parameters),
         )
-        outputs: dict[str, NDArray[Any]] = {}
-        for response in request.exec(decoupled=True) if streams else [request.exec()]:
-            if response.has_error():
-                raise _rebuild(model, response.error().message())
-            # a streaming model may close with an empty response
-            outputs = {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()} or outputs
-        return outputs
+        response = request.exec()
+        if response.has_error():
+            raise _rebuild(model, response.error().message())
+        return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
+
+
+# what Triton itself says where it does not hand a request on
+_NOT_SERVED = ("not ready", "failed to find", "unknown model")
+_QUEUE_SAYS = ("Exceeds maximum queue size", "Request timeout expired")
 
 
 def _rebuild(model: str, message: str) -> SwiftDiffusionError:
-    """The called model's own error; a server that cannot reach it has a text without our code."""
-    if "not ready" in message or "failed to find" in message:
+    """The called model's own error; Triton's own words are without our code."""
+    if any(words in message for words in _NOT_SERVED):
         return Unavailable(f"model {model!r} is not being served at the moment")
+    if any(words in message for words in _QUEUE_SAYS):
+        return Unavailable(message)
     return from_description(message)

@@ -162,8 +162,13 @@ def draw_with_diffusers():
         for name in ("edges", "layout")
     }
 
-    def draw(prompt, seed, steps, loras=(), controls=(), scheduler="EulerDiscreteScheduler", **options):
-        """`loras` are (name, scale), `controls` (name, PNG bytes, scale, start, end); the rest is diffusers' own."""
+    def draw(
+        prompt, seed, steps, loras=(), controls=(), scheduler="EulerDiscreteScheduler", guidance_scale=3.0, **options
+    ):
+        """`loras` are (name, scale), `controls` (name, PNG bytes, scale, start, end); the rest is diffusers' own.
+
+        The default of guidance is the model repository's.
+        """
         class_name, _, karras = scheduler.partition(":")
         base.scheduler = getattr(diffusers, class_name).from_config(
             own_scheduler, **({"use_karras_sigmas": True} if karras else {})
@@ -186,7 +191,8 @@ def draw_with_diffusers():
             if loras:
                 pipeline.set_adapters([name for name, _ in loras], [scale for _, scale in loras])
             generator = torch.Generator("cpu").manual_seed(seed)
-            picture = pipeline(prompt, num_inference_steps=steps, generator=generator, **options).images[0]
+            options |= {"num_inference_steps": steps, "guidance_scale": guidance_scale, "generator": generator}
+            picture = pipeline(prompt, **options).images[0]
         finally:
             pipeline.unload_lora_weights()
         return np.asarray(picture)

@@ -10,7 +10,7 @@ LONG = {"prompt": "a small cyan circle", "seed": 1, "steps": 60, "width": 192, "
 
 @pytest.fixture
 def short_queue(serve, alter_repository):
-    """A server whose front lets one request wait."""
+    """A server whose lane lets one request wait."""
 
     def alter(name, config):
         if name == "swiftdiffusion":

@@ -53,7 +53,12 @@ def test_info_tells_the_resolved_request():
 
 
 def test_progress_has_a_preview_only_when_there_is_one():
-    assert encode_progress(Progress(1, 30, 0.5, b""), REQUEST).keys() == {"step", "steps", "seconds"}
+    assert encode_progress(Progress(1, 30, 0.5, b""), as_text=False).keys() == {"step", "steps", "seconds"}
     preview = encode_preview(np.zeros((512, 256, 3), np.uint8))
-    outputs = encode_progress(Progress(5, 30, 0.5, preview), REQUEST)
+    outputs = encode_progress(Progress(5, 30, 0.5, preview), as_text=False)
     assert Image.open(io.BytesIO(outputs["preview"][0])).size == (48, 96)
+
+
+def test_progress_survives_the_way_between_processes():
+    for progress in (Progress(1, 30, 0.125, b""), Progress(30, 30, 9.5, b"\xff\xd8 a picture")):
+        assert Progress.unpack(progress.pack()) == progress

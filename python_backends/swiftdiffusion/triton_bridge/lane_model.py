@@ -1,0 +1,69 @@
+"""`swiftdiffusion` for Triton: a lane that answers each request with its picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from swiftdiffusion.errors import Cancelled
+from swiftdiffusion.lane import Lane, LaneConfiguration
+from swiftdiffusion.lifeline import PARAMETER, Holder
+from swiftdiffusion.placement import Placement
+from swiftdiffusion.request.answer import encode_picture
+from swiftdiffusion.request.result import Picture, Progress
+from swiftdiffusion.triton_bridge.bridge import Bridge
+from swiftdiffusion.triton_bridge.loading import load
+
+
+class LaneModel:
+    """One request at a time on one lane; Triton's queue holds the others."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+        self._lane = load(self._open_lane, LaneConfiguration, bridge)
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer each request with its picture or the reason why there is none."""
+        return [self._answer(request) for request in requests]
+
+    def close(self) -> None:
+        """End the threads."""
+        self._lane.close()
+        self._caller.close()
+
+    def _open_lane(self, configuration: LaneConfiguration, placement: Placement) -> Lane:
+        self._prefix = configuration.controlnet_prefix
+        # all ControlNets of a request run at the same time, or the prompt's or the picture's model
+        self._caller = self._bridge.open_caller(configuration.controlnets_max)
+        return Lane(configuration, placement, self._caller.call, self._list_controlnets)
+
+    def _answer(self, request: Any) -> Any:
+        try:
+            token = self._bridge.read_parameters(request).get(PARAMETER)
+            if token is None:
+                picture = self._draw(request, request.is_cancelled)
+            else:
+                with Holder(token) as holder:
+                    picture = self._draw(request, holder.is_cut, lambda progress: holder.send(progress.pack()))
+            return self._bridge.respond(encode_picture(picture))
+        except Exception as error:  # every fault becomes an answer
+            return self._bridge.refuse(error)
+
+    def _draw(
+        self, request: Any, is_given_up: Callable[[], bool], report: Callable[[Progress], None] | None = None
+    ) -> Picture:
+        def check() -> None:
+            if is_given_up():
+                raise Cancelled("the request was cancelled by its sender")
+
+        asked = self._lane.accept(self._bridge.read(request))
+        if report is None:  # nobody looks at previews
+            return self._lane.draw(replace(asked, preview_every=0), check, lambda _: None)
+        return self._lane.draw(asked, check, report)
+
+    def _list_controlnets(self) -> list[str]:
+        """The ControlNets whose models are loaded; their folders' names are all that is read."""
+        folders = self._bridge.model_repository.glob(f"{self._prefix}*/config.pbtxt")
+        models = sorted(path.parent.name for path in folders)
+        return [model.removeprefix(self._prefix) for model in models if self._bridge.is_ready(model)]
