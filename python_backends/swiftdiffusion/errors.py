@@ -30,6 +30,9 @@ class Cancelled(SwiftDiffusionError):
 
     code = "CANCELLED"
 
+    def __init__(self, sentence: str = "the request was cancelled by its sender") -> None:
+        super().__init__(sentence)
+
 
 class Internal(SwiftDiffusionError):
     """A fault of ours (HTTP 500)."""
@@ -56,3 +59,8 @@ def from_description(text: str) -> SwiftDiffusionError:
         if separator and code == family.code:
             return family(sentence)
     return Internal(sentence if code == Internal.code else text)
+
+
+def shorten(text: str, limit: int = 64) -> str:
+    """Quote a text from outside for a message: escaped, and no longer than about `limit` characters."""
+    return repr(text if len(text) <= limit else text[:limit] + "…")

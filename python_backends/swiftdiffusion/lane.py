@@ -26,7 +26,7 @@ from swiftdiffusion.denoising.schedulers import load_scheduler_config, make_sche
 from swiftdiffusion.denoising.stopwatch import Stopwatch
 from swiftdiffusion.engines import make_engine
 from swiftdiffusion.networks.unet import load_unet
-from swiftdiffusion.placement import Placement
+from swiftdiffusion.placement import NetworkConfiguration, Placement
 from swiftdiffusion.request.images import encode_preview
 from swiftdiffusion.request.limits import Limits
 from swiftdiffusion.request.parse import parse_request
@@ -38,7 +38,7 @@ PREVIEW_LATENTS = 32  # a preview's longer side in latents: decoding it costs li
 
 
 @dataclass(frozen=True, kw_only=True)
-class LaneConfiguration(Limits):
+class LaneConfiguration(NetworkConfiguration, Limits):
     """`swiftdiffusion`'s parameters."""
 
     pipeline: Path  # a diffusers folder
@@ -46,10 +46,6 @@ class LaneConfiguration(Limits):
     text_encoder: str = "text_encoder"
     vae_decoder: str = "vae_decoder"
     controlnet_prefix: str = "controlnet_"  # a ControlNet `edges` is the model `controlnet_edges`
-    device: str = "auto"
-    dtype: str = "auto"
-    engine: str = "auto"
-    threads: int = 0
     lora_cache_mb: int = 1024
     lora_timeout_s: float = 30.0
     service_timeout_s: float = 120.0  # how long one call to another model may take

@@ -19,6 +19,16 @@ class Placement:
     dtype: torch.dtype
 
 
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfiguration:
+    """The parameters that every model with a network has."""
+
+    device: str = "auto"  # cpu, cuda or cuda:N
+    dtype: str = "auto"  # a key of DTYPES
+    engine: str = "auto"
+    threads: int = 0  # CPU threads; 0 for torch's own choice
+
+
 def choose_placement(device: str, dtype: str, instance_kind: str, instance_device: int) -> Placement:
     """Turn configuration into a placement.
 

@@ -49,7 +49,7 @@ def relay(
         SwiftDiffusionError: the lane's own refusal.
     """
     if is_cancelled():
-        raise Cancelled("the request was cancelled by its sender")
+        raise Cancelled
     deadline = time.monotonic() + timeout_s
     with Lifeline() as lifeline:  # leaving this block, for whatever reason, ends the drawing
         answer = start({PARAMETER: lifeline.token})
@@ -69,7 +69,7 @@ def _next_message(
         if done:
             return None
         if is_cancelled():
-            raise Cancelled("the request was cancelled by its sender")
+            raise Cancelled
         if time.monotonic() > deadline:
             raise Unavailable(f"no picture within {timeout_s:g} s; the request was stopped")
         wait([answer], LOOK_S / 50)  # the lane lets go of its end just before its answer is here

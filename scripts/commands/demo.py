@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launch.interpreter import describe_interpreter
-from launch.options import add_environment_options
+from launch.options import add_environment_options, make_parser
 from launch.paths import OUTPUTS, shorten
 from launch.ports import choose_free_ports
 from launch.preflight import check_serving
@@ -27,12 +27,7 @@ with both. The first time a virtual environment is made and the packages of requ
 
 def parse_options(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="scripts/demo",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("scripts/demo", DESCRIPTION)
     parser.add_argument("--prompt", help="what to draw (default: a scene that suits the reference image)")
     parser.add_argument("--controlnet", default="edges", metavar="NAME", help="default: %(default)s")
     parser.add_argument(

@@ -7,7 +7,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from launch.options import add_environment_options, parse_and_pass_on
+from launch.options import add_environment_options, make_parser, parse_and_pass_on
 from launch.problems import LaunchError
 
 DESCRIPTION = """\
@@ -21,12 +21,7 @@ LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.s
 
 def parse_options(arguments: list[str]) -> argparse.Namespace:
     """Read the command line; perf_analyzer's own options end up in `further_options`."""
-    parser = argparse.ArgumentParser(
-        prog="scripts/perf_analyzer",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("scripts/perf_analyzer", DESCRIPTION)
     add_environment_options(parser)
     return parse_and_pass_on(parser, arguments)
 

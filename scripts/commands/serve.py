@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from launch.interpreter import describe_interpreter
-from launch.options import add_environment_options, parse_and_pass_on
+from launch.options import add_environment_options, make_parser, parse_and_pass_on
 from launch.paths import LOGS, MODEL_REPOSITORY, PYTHON_BACKENDS, shorten
 from launch.ports import Ports
 from launch.preflight import check_serving
@@ -30,13 +30,7 @@ Options not listed here, and all after --, are tritonserver's own and passed on:
 
 def parse_options(arguments: list[str]) -> argparse.Namespace:
     """Read the command line; unknown options end up in `further_options`."""
-    parser = argparse.ArgumentParser(
-        prog="scripts/serve",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("scripts/serve", DESCRIPTION, EPILOG)
     default = Ports()
     parser.add_argument(
         "--model-repository",

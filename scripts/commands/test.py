@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from launch.interpreter import describe_interpreter
-from launch.options import add_environment_options, parse_and_pass_on
+from launch.options import add_environment_options, make_parser, parse_and_pass_on
 from launch.paths import CHECKOUT
 from launch.ports import choose_free_ports
 from launch.preflight import check_serving
@@ -34,13 +34,7 @@ CHECKS = (
 
 def parse_options(arguments: list[str]) -> argparse.Namespace:
     """Read the command line; unknown options end up in `further_options`."""
-    parser = argparse.ArgumentParser(
-        prog="scripts/test",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("scripts/test", DESCRIPTION, EPILOG)
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--only-checks", action="store_true", help="check the code and run no test")
     part.add_argument("--only-tests", action="store_true", help="run the tests without checking the code")

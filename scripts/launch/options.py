@@ -6,6 +6,17 @@ from pathlib import Path
 from launch.environment import FOLDER_VARIABLE
 
 
+def make_parser(prog: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:
+    """A parser whose help keeps the lines of its texts, and that takes no shortened options."""
+    return argparse.ArgumentParser(
+        prog=prog,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
 def add_environment_options(parser: argparse.ArgumentParser) -> None:
     """Add what chooses the virtual environment."""
     group = parser.add_argument_group("environment")

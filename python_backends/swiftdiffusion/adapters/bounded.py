@@ -6,14 +6,11 @@ hardly changes, so they need not wait for its file.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 from swiftdiffusion.adapters.patching import Patcher
 from swiftdiffusion.adapters.pending import PendingLoras
-
-LOOK_S = 0.05  # how often a wait looks whether anybody still wants the picture
 
 
 class BoundedLoras:
@@ -39,20 +36,12 @@ class BoundedLoras:
             SwiftDiffusionError: what loading one raised, or the check.
         """
         if step >= self._bound:
-            self._wait()
+            self._pending.wait(self._timeout_s, self._check)
         arrived = self._pending.arrived
         if len(arrived) > len(self._steps):
             self._patcher.apply(arrived)
             for lora in arrived:
                 self._steps.setdefault(lora.name, step)
-
-    def _wait(self) -> None:
-        start = time.perf_counter()
-        while not self._pending.arrive_within(LOOK_S):
-            self._check()
-            if time.perf_counter() - start > self._timeout_s:
-                break
-        self._pending.wait(0)
 
     def describe(self) -> list[dict[str, Any]]:
         """For each LoRA: name, scale, the first step (from 0) that it took part in, seconds to arrive; for JSON."""

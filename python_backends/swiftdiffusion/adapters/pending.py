@@ -1,12 +1,14 @@
 """A request's LoRAs while they are on their way."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from functools import partial
 
 from swiftdiffusion.adapters.weights import LoraWeights, ScaledLora
 from swiftdiffusion.errors import Unavailable
+
+LOOK_S = 0.05  # how often a wait looks whether anybody still wants the picture
 
 
 class PendingLoras:
@@ -49,12 +51,18 @@ class PendingLoras:
         done, not_done = wait(self._futures, timeout, FIRST_EXCEPTION)
         return not not_done or any(future.exception() for future in done)
 
-    def wait(self, timeout: float) -> tuple[ScaledLora, ...]:
+    def wait(self, timeout: float, check: Callable[[], None] = lambda: None) -> tuple[ScaledLora, ...]:
         """Wait at most `timeout` seconds for all of them and return them in the request's order.
 
+        `check` is called now and then and may raise, for a request that can be cancelled meanwhile.
         Raises what loading one raised, as soon as it has; `Unavailable` naming the first that is late.
         """
-        done, not_done = wait(self._futures, timeout, FIRST_EXCEPTION)
+        deadline = time.monotonic() + timeout
+        while not self.arrive_within(max(0.0, min(LOOK_S, deadline - time.monotonic()))):
+            check()
+            if time.monotonic() >= deadline:
+                break
+        done, not_done = wait(self._futures, 0)
         for future in done:
             future.result()
         for name, future in zip(self.names, self._futures, strict=True):

@@ -6,7 +6,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from swiftdiffusion.errors import InvalidArgument, NotFound, Unavailable
+from swiftdiffusion.errors import InvalidArgument, NotFound, Unavailable, shorten
 
 SUFFIX = ".safetensors"
 PICKLE_SUFFIXES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
@@ -97,8 +97,3 @@ class AdapterStore:
         shown = ", ".join(names[:NAMES_SHOWN]) or "none"
         more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
         return NotFound(f"LoRA {name!r} is not in the adapter store, which has: {shown}{more}.")
-
-
-def shorten(text: str, limit: int = 64) -> str:
-    """Quote a text from outside for a message: escaped, and no longer than about `limit` characters."""
-    return repr(text if len(text) <= limit else text[:limit] + "…")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -16,10 +16,9 @@ from swiftdiffusion.denoising.controls import StartStep
 from swiftdiffusion.placement import Placement
 from swiftdiffusion.request.request import LoraUse
 from swiftdiffusion.services.contracts import CONTROLNET, TEXT_ENCODER, VAE_DECODER
-from swiftdiffusion.signature import Signature
+from swiftdiffusion.signature import Arrays, Signature
 from swiftdiffusion.waiting import wait_for
 
-Arrays = Mapping[str, NDArray[Any]]
 # (model, its contract, inputs) -> its outputs by name, later; errors come as this project's own
 Call = Callable[[str, Signature, Arrays], "Future[dict[str, NDArray[Any]]]"]
 

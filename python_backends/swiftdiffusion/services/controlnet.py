@@ -12,18 +12,14 @@ from numpy.typing import NDArray
 
 from swiftdiffusion.engines import make_engine
 from swiftdiffusion.networks.controlnet import load_controlnet
-from swiftdiffusion.placement import Placement
+from swiftdiffusion.placement import NetworkConfiguration, Placement
 
 
 @dataclass(frozen=True)
-class ControlNetConfiguration:
+class ControlNetConfiguration(NetworkConfiguration):
     """The `controlnet` backend's parameters."""
 
     controlnet: Path  # a diffusers folder
-    device: str = "auto"
-    dtype: str = "auto"
-    engine: str = "auto"
-    threads: int = 0
 
 
 class ControlNetService:

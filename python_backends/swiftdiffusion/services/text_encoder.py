@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,22 +22,19 @@ from swiftdiffusion.configuration import require_range
 from swiftdiffusion.engines import make_engine
 from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.networks.text_encoder import load_text_encoders, load_tokenizers, tokenize
-from swiftdiffusion.placement import Placement
+from swiftdiffusion.placement import NetworkConfiguration, Placement
+from swiftdiffusion.request.inputs import Inputs
 from swiftdiffusion.request.request import LoraUse
 
 NETWORKS = ("text_encoder", "text_encoder_2")
 
 
 @dataclass(frozen=True)
-class TextEncoderConfiguration:
+class TextEncoderConfiguration(NetworkConfiguration):
     """The `text_encoder` backend's parameters."""
 
     pipeline: Path
     adapters: Path
-    device: str = "auto"
-    dtype: str = "auto"
-    engine: str = "auto"
-    threads: int = 0
     prompts_max: int = 16  # in one request
     prompt_cache: int = 256  # prompts remembered, about 0.6 MB each for SDXL in fp32
     lora_cache_mb: int = 512
@@ -100,11 +98,9 @@ class TextEncoderService:
 
     def answer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Encode a request's prompts; inputs and outputs as in `contracts.TEXT_ENCODER`."""
-        prompts = [text.decode() for text in inputs["prompts"].tolist()]
-        names = [name.decode() for name in inputs["loras"].tolist()] if "loras" in inputs else []
-        scales = inputs["lora_scales"].tolist() if "lora_scales" in inputs else [1.0] * len(names)
-        if len(scales) != len(names):
-            raise InvalidArgument(f"lora_scales has {len(scales)} values and loras {len(names)} names")
+        read = Inputs(inputs)
+        prompts, names = read.texts("prompts"), read.texts("loras")
+        scales = read.numbers_for("lora_scales", "loras", len(names), 1.0, -math.inf, math.inf)
         loras = [LoraUse(name, scale) for name, scale in zip(names, scales, strict=True)]
         hidden, pooled, cached = self.encode(prompts, loras)
         return {"hidden": hidden.numpy(), "pooled": pooled.numpy(), "cached": np.array(cached)}

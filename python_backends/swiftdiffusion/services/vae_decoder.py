@@ -12,18 +12,14 @@ from numpy.typing import NDArray
 
 from swiftdiffusion.engines import make_engine
 from swiftdiffusion.networks.vae_decoder import load_vae_decoder, to_pixels
-from swiftdiffusion.placement import Placement
+from swiftdiffusion.placement import NetworkConfiguration, Placement
 
 
 @dataclass(frozen=True)
-class VaeDecoderConfiguration:
+class VaeDecoderConfiguration(NetworkConfiguration):
     """The `vae` backend's parameters."""
 
     pipeline: Path
-    device: str = "auto"
-    dtype: str = "auto"
-    engine: str = "auto"
-    threads: int = 0
 
 
 class VaeDecoderService:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from swiftdiffusion.configuration import read_configuration
 from swiftdiffusion.errors import SwiftDiffusionError, describe
+from swiftdiffusion.signature import Arrays
 from swiftdiffusion.triton_bridge.caller import Caller
 
-Arrays = Mapping[str, NDArray[Any]]
 Configuration = TypeVar("Configuration")
 
 

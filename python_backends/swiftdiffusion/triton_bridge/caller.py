@@ -10,9 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swiftdiffusion.errors import SwiftDiffusionError, Unavailable, from_description
-from swiftdiffusion.signature import Signature
-
-Arrays = Mapping[str, NDArray[Any]]
+from swiftdiffusion.signature import Arrays, Signature
 
 
 class Caller:

@@ -55,7 +55,7 @@ class LaneModel:
     ) -> Picture:
         def check() -> None:
             if is_given_up():
-                raise Cancelled("the request was cancelled by its sender")
+                raise Cancelled
 
         asked = self._lane.accept(self._bridge.read(request))
         if report is None:  # nobody looks at previews

@@ -3,29 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-from swiftdiffusion.placement import Placement, choose_placement, set_threads
+from swiftdiffusion.placement import NetworkConfiguration, Placement, choose_placement, set_threads
 from swiftdiffusion.triton_bridge.bridge import Bridge
 
-
-class Placeable(Protocol):
-    """The parameters that every model with a network has."""
-
-    @property
-    def device(self) -> str:
-        """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
-
-    @property
-    def dtype(self) -> str:
-        """``auto``, ``fp32``, ``fp16`` or ``bf16``."""
-
-    @property
-    def threads(self) -> int:
-        """CPU threads; 0 for torch's own choice."""
-
-
-Configuration = TypeVar("Configuration", bound=Placeable)
+Configuration = TypeVar("Configuration", bound=NetworkConfiguration)
 Loaded = TypeVar("Loaded")
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
-from numpy.typing import NDArray
-
-from swiftdiffusion.signature import Signature, declare
-from swiftdiffusion.triton_bridge.bridge import Arrays, Bridge
+from swiftdiffusion.signature import Arrays, Signature, declare
+from swiftdiffusion.triton_bridge.bridge import Bridge
 
 
 class Service(Protocol):
     """Plain Python behind a model."""
 
-    def answer(self, inputs: Arrays) -> Mapping[str, NDArray[Any]]:
+    def answer(self, inputs: Arrays) -> Arrays:
         """Turn a request's inputs into its outputs, as the contract names them; raise what is wrong."""
 
     def close(self) -> None:

@@ -32,13 +32,13 @@ class StreamModel:
 
     def _relay(self, request: Any) -> None:
         sender = request.get_response_sender()
-        inputs = self._bridge.read(request)
-        as_text = bool(inputs["base64"].any()) if "base64" in inputs else False
-
-        def report(progress: Progress) -> None:
-            sender.send(self._bridge.respond(encode_progress(progress, as_text)))
-
         try:
+            inputs = self._bridge.read(request)
+            as_text = bool(inputs["base64"].any()) if "base64" in inputs else False
+
+            def report(progress: Progress) -> None:
+                sender.send(self._bridge.respond(encode_progress(progress, as_text)))
+
             outputs = relay(
                 lambda parameters: self._caller.call(self._configuration.lane, PICTURE_MODEL, inputs, parameters),
                 sender.is_cancelled,

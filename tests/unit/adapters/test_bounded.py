@@ -61,7 +61,7 @@ def test_no_step_after_the_bound_starts_without(request_: Request) -> None:
     bounded = request_.begin(bound=2)
     request_.arrive(0)
     bounded.settle(1)
-    with pytest.raises(Unavailable, match="LoRA 'b' did not load"):
+    with pytest.raises(Unavailable, match=r"LoRA 'b' did not load within 0\.1 seconds"):
         bounded.settle(2)
 
 
