@@ -20,12 +20,12 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 LOCK_FILE = CHECKOUT / "requirements.lock"
 
 # What a CUDA build of torch requires, which pins it exactly itself. A CPU build needs none of it.
-ONLY_FOR_CUDA = re.compile(r"(nvidia-(?!pytriton)|cuda-|triton$).*")
+ONLY_FOR_CUDA = re.compile(r"(nvidia-(?!pytriton)|cuda-).*")
 
 HEADER = """\
 # Exact versions of all that the server, its clients and the tests need, for Python 3.10 to 3.12.
 # torch is pinned without a local version: where a CPU build (2.x.y+cpu) is to be had it is taken, else the
-# CUDA build, whose own exact requirements (nvidia-*, cuda-*, triton) pip adds.
+# CUDA build, whose own exact requirements (nvidia-*, cuda-*) pip adds.
 # Written by: python3 scripts/maintain/lock.py python3.10 python3.11 python3.12
 """
 

@@ -1,0 +1,7 @@
+"""Fused operators: each one a PyTorch op with a plain CPU implementation and a GPU kernel, one a file."""
+
+from swiftdiffusion_operators.add_layer_norm import add_layer_norm
+from swiftdiffusion_operators.geglu import geglu
+from swiftdiffusion_operators.group_norm_silu import group_norm_silu
+
+__all__ = ["add_layer_norm", "geglu", "group_norm_silu"]
