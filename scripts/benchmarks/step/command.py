@@ -47,7 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--systems",
         nargs="+",
         choices=LABELS,
-        help="default: all; without a GPU, where nothing is captured, no compile",
+        help="default: all; compile takes a GPU",
     )
     parser.add_argument(
         "--compile-sizes",
@@ -91,6 +91,7 @@ def work(options: argparse.Namespace) -> int:
     described["sizes"] = [str(size) for size in settings.sizes]
     results = Results({**run, "settings": described})
     options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "step.log").write_bytes(b"")
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
         for system in (REFERENCE, *systems):
             sizes = (options.compile_sizes or settings.sizes[:1]) if system == "compile" else settings.sizes
@@ -135,6 +136,8 @@ def make_settings(options: argparse.Namespace) -> Settings:
     checkpoint = options.checkpoint or ("sdxl" if device == "cuda" else "shapes")
     if checkpoint == "sdxl" and device == "cpu":
         raise LaunchError("--checkpoint is 'sdxl', which takes a GPU; allowed here: shapes")
+    if device == "cpu" and "compile" in (options.systems or ()):
+        raise LaunchError("--systems has 'compile', which takes a GPU; allowed here: eager, ours")
     sizes = tuple(options.sizes or SIZES[checkpoint])
     for size in options.compile_sizes or ():
         if size not in sizes:
