@@ -13,10 +13,12 @@ TILE = 4096
 @triton.jit
 def add(x, bias, residual, y, elements, CHANNELS: tl.constexpr, TILE: tl.constexpr):
     """y = x + bias + residual over [pixels, CHANNELS]."""
-    at = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
+    start = tl.program_id(0).to(tl.int64) * TILE
+    at = start + tl.arange(0, TILE)
     there = at < elements
+    channel = ((start % CHANNELS).to(tl.int32) + tl.arange(0, TILE)) % CHANNELS  # 64-bit remainders are slow
     value = tl.load(x + at, mask=there, other=0.0).to(tl.float32)
-    value += tl.load(bias + at % CHANNELS, mask=there, other=0.0).to(tl.float32)
+    value += tl.load(bias + channel, mask=there, other=0.0).to(tl.float32)
     value += tl.load(residual + at, mask=there, other=0.0).to(tl.float32)
     tl.store(y + at, value.to(y.dtype.element_ty), mask=there)
 
