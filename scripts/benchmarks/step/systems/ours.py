@@ -7,6 +7,7 @@ import torch
 from benchmarks.step.checkpoints import Networks
 from benchmarks.step.systems import Output
 from benchmarks.step.workload import Workload
+from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.denoising.loop import denoise
 from swiftdiffusion.denoising.schedulers import make_scheduler
 from swiftdiffusion.denoising.stopwatch import Stopwatch
@@ -18,7 +19,11 @@ from swiftdiffusion.placement import Placement
 
 
 class SwiftDiffusion:
-    """The networks on engines of one kind, and the denoising loop."""
+    """The networks on engines of one kind, and the denoising loop.
+
+    What a picture's steps share, such as the prompt's keys and values, an engine computes when it gets new tensors: in
+    the first call of `unet` and `controlnet`, and once in each `image`.
+    """
 
     def __init__(self, networks: Networks, placement: Placement, engine: str) -> None:
         """Raises InvalidArgument for an engine that does not exist or not on this device."""
@@ -58,12 +63,14 @@ class SwiftDiffusion:
         scheduler = make_scheduler("EulerDiscreteScheduler", self._scheduler_config, work.steps, self._device)
         with torch.inference_mode():
             latents = work.noise * scheduler.init_noise_sigma
+        given = work.conditioning  # copied, since each picture has prompts of its own
+        conditioning = Conditioning(given.prompt_embeds.clone(), given.pooled.clone(), given.time_ids.clone())
         latents = denoise(
             self._encoder,
             self._decoder,
             scheduler,
             latents,
-            work.conditioning,
+            conditioning,
             [],
             work.guidance_scale,
             torch.Generator(),
