@@ -108,7 +108,11 @@ def work(options: argparse.Namespace) -> int:
 def measure_system(job: Job, options: argparse.Namespace, results: Results) -> None:
     """Run one process and note what it finds."""
     caches = Path(job.reference) / f"caches-{job.system}"
-    variables = {"TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"), "TRITON_CACHE_DIR": str(caches / "triton")}
+    variables = {
+        "TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"),
+        "TRITON_CACHE_DIR": str(caches / "triton"),
+        "OMP_WAIT_POLICY": "PASSIVE",  # a processor that others use too must not be lost to spinning threads
+    }
     name = NAMES[job.system] + (", started again" if job.only_first_image else "")
     with Progress(f"measuring {name}") as progress:
         job = replace(job, started=time.monotonic())
