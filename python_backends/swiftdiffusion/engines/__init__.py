@@ -33,17 +33,23 @@ class Engine(Protocol):
         """Say that live weights were written without `refit`; what runs next sees them."""
 
 
-KINDS: dict[str, Callable[[Network, Placement], Engine]] = {"torch": TorchEngine, "cuda_graph": CudaGraphEngine}
+KINDS: dict[str, Callable[[Network, Placement, int], Engine]] = {"torch": TorchEngine, "cuda_graph": CudaGraphEngine}
 
 
-def make_engine(kind: str, network: Network, placement: Placement) -> Engine:
-    """Make `network` ready on `placement`; `kind` is a key of `KINDS`, or ``auto`` for the best there is.
+def make_engine(kind: str, network: Network, placement: Placement, captures: int = 1) -> Engine:
+    """Make a network ready.
+
+    Args:
+        kind: a key of `KINDS`, or ``auto`` for the best there is.
+        network: what is to run; it is the engine's from now on.
+        placement: where.
+        captures: how many shapes of its inputs an engine keeps that is made for shapes.
 
     Raises:
-        InvalidArgument: a kind that does not exist.
+        InvalidArgument: a kind that does not exist, or not on this device.
     """
     if kind == "auto":
         kind = network.engine if placement.device.type == "cuda" else "torch"
     if kind not in KINDS:
         raise InvalidArgument(f"parameter 'engine' is {kind!r}; allowed: auto, {', '.join(KINDS)}")
-    return KINDS[kind](network, placement)
+    return KINDS[kind](network, placement, captures)

@@ -41,6 +41,7 @@ class TextEncoderConfiguration(NetworkConfiguration):
     lora_timeout_s: float = 30.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_range("prompts_max", self.prompts_max, 2, 1024)
         require_range("prompt_cache", self.prompt_cache, 0, 1_000_000)
         require_range("lora_cache_mb", self.lora_cache_mb, 0, 1_000_000)
