@@ -47,7 +47,7 @@ class NetworkConfiguration:
             match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", size)
             if not match or any(int(side) % 8 or not int(side) for side in match.groups()):
                 raise InvalidArgument(
-                    f"parameter 'warm_up' has {size[:32]!r}; allowed: WIDTHxHEIGHT in multiples of 8, with commas between"
+                    f"parameter 'warm_up' has {size[:32]!r}; allowed: WIDTHxHEIGHT, multiples of 8, with commas between"
                 )
             sizes.append((int(match[2]), int(match[1])))
         return sizes
