@@ -35,17 +35,22 @@ class VaeDecoder(Network):
 
 
 def load_vae_decoder(folder: Path, dtype: torch.dtype) -> tuple[VaeDecoder, torch.dtype]:
+    """Read the decoder of a pipeline's VAE as `load_vae` does; returns it and its number type."""
+    vae, dtype = load_vae(folder, dtype)
+    return VaeDecoder(vae), dtype
+
+
+def load_vae(folder: Path, dtype: torch.dtype) -> tuple[AutoencoderKL, torch.dtype]:
     """Read the VAE of a pipeline's folder (safetensors only), on the CPU.
 
     Returns:
-        The decoder and the number type that it is safe in: SDXL's own VAE overflows in fp16 and says so
+        The VAE and the number type that it is safe in: SDXL's own VAE overflows in fp16 and says so
         (``force_upcast``), and is then kept in fp32, as diffusers does.
     """
     config = AutoencoderKL.load_config(folder / "vae")
     if dtype == torch.float16 and config.get("force_upcast", True):
         dtype = torch.float32
-    vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype, use_safetensors=True)
-    return VaeDecoder(vae), dtype
+    return AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype, use_safetensors=True), dtype
 
 
 def to_pixels(image: Tensor) -> Tensor:

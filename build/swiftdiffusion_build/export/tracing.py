@@ -1,0 +1,100 @@
+"""A network to an ONNX model with its own nodes, their bodies, and its parameters under their names."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_ir
+import torch
+from torch import Tensor
+
+from swiftdiffusion_build.export.parameters import name_parameters
+from swiftdiffusion_build.export.specification import Inputs, Size, TensorSpecification, flatten
+from swiftdiffusion_build.export.subjects import Subject
+from swiftdiffusion_build.export.substitution import substitute
+from swiftdiffusion_operators import onnx as operators
+
+# Any would do: lengths that are neither 0 nor 1 and differ, at every level of the UNet.
+_TRACED = Size(batch=3, height=160, width=224)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """An ONNX model in memory, and what one must know to feed and refit it."""
+
+    model: onnx_ir.Model
+    inputs: tuple[str, ...]  # in the order of ``forward``, lists taken apart
+    outputs: tuple[str, ...]
+    transposed: tuple[str, ...]  # parameters that the model holds as [in, out]
+    operators: int  # nodes of the project's domain
+
+
+def trace(subject: Subject) -> Traced:
+    """Export a subject; its network is changed in the course of that and of no other use afterwards.
+
+    Raises:
+        Internal: a parameter was lost on the way.
+    """
+    network = subject.network.eval().requires_grad_(False)
+    substitute(network)
+    flat = flatten(subject.inputs)
+    with _quiet():
+        program: Any = torch.onnx.export(
+            network,
+            make_inputs(subject.inputs, _TRACED),
+            dynamic_shapes=_nest(subject.inputs, TensorSpecification.axes),
+            input_names=list(flat),
+            output_names=list(subject.outputs),
+            opset_version=operators.OPSET,
+            dynamo=True,
+            optimize=False,  # torch's optimiser folds parameters into constants without a name
+            verbose=False,
+        )
+    model: onnx_ir.Model = program.model
+    transposed = name_parameters(model.graph, network)
+    return Traced(model, tuple(flat), subject.outputs, tuple(transposed), _add_bodies(model))
+
+
+def make_inputs(inputs: Inputs, size: Size, generator: torch.Generator | None = None) -> tuple[Any, ...]:
+    """Random arguments for ``forward`` at a size: integers below 100, numbers of deviation 1."""
+
+    def draw(tensor: TensorSpecification) -> Tensor:
+        shape = tensor.shape(size)
+        if not tensor.dtype.is_floating_point:
+            return torch.randint(100, shape, dtype=tensor.dtype, generator=generator)
+        return torch.randn(shape, generator=generator).to(tensor.dtype)
+
+    return _nest(inputs, draw)
+
+
+def _nest(inputs: Inputs, make: Any) -> tuple[Any, ...]:
+    return tuple([make(t) for t in given] if isinstance(given, list) else make(given) for given in inputs.values())
+
+
+def _add_bodies(model: onnx_ir.Model) -> int:
+    """Give the model a body for every operator's node; returns how many nodes there are."""
+    nodes = [node for node in model.graph if node.domain == operators.NAME]
+    for proto in operators.BODIES.values():
+        function = onnx_ir.from_proto(proto)
+        model.functions[function.identifier()] = function
+    model.graph.opset_imports[operators.NAME] = operators.VERSION
+    return len(nodes)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's advice on its own internals from a person who cannot act on it."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,42 @@
+"""The VAE's encoder as a network: pixels in, latents out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from swiftdiffusion.networks.network import Network
+from swiftdiffusion.networks.vae_decoder import load_vae
+
+
+class VaeEncoder(Network):
+    """diffusers' ``AutoencoderKL`` encoder with the pipeline's scaling after it."""
+
+    latents_mean: Tensor
+    latents_std: Tensor
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        super().__init__()
+        self.encoder = vae.encoder
+        self.quant_conv = vae.quant_conv
+        self.scaling_factor = vae.config.scaling_factor
+        for name, default in (("latents_mean", 0.0), ("latents_std", 1.0)):
+            values = getattr(vae.config, name, None) or [default] * vae.config.latent_channels
+            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Encode [batch, 3, height, width], -1 to 1, to the likeliest latents [batch, 4, h, w], as the loop has them."""
+        moments = self.encoder(image)
+        if self.quant_conv is not None:
+            moments = self.quant_conv(moments)
+        mean = moments[:, : moments.shape[1] // 2]  # the rest are logarithms of variances
+        return (mean - self.latents_mean) * self.scaling_factor / self.latents_std
+
+
+def load_vae_encoder(folder: Path, dtype: torch.dtype) -> tuple[VaeEncoder, torch.dtype]:
+    """Read the encoder of a pipeline's VAE as `load_vae` does; returns it and its number type."""
+    vae, dtype = load_vae(folder, dtype)
+    return VaeEncoder(vae), dtype
