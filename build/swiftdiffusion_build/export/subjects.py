@@ -85,9 +85,9 @@ def _unet_decoder(pipeline: Path) -> Subject:
     inputs: Inputs = {
         "mid": mid,
         "embedding": TensorSpecification((BATCH, config["block_out_channels"][0] * 4), DTYPE),
-        "prompt_embeds": _conditions(config, pipeline)["prompt_embeds"],
         "skips": skips,
         "residuals": [*skips, mid],
+        "prompt_embeds": _conditions(config, pipeline)["prompt_embeds"],
     }
     return Subject(network, inputs, ("noise",))
 
@@ -95,7 +95,7 @@ def _unet_decoder(pipeline: Path) -> Subject:
 def _controlnet(pipeline: Path, folder: Path) -> Subject:
     network = load_controlnet(folder, DTYPE)
     image = TensorSpecification((1, 3, *picture_axes(1)), DTYPE)
-    return Subject(network, {**_conditions(network.model.config, pipeline), "image": image}, ("residuals",))
+    return Subject(network, {**_conditions(_read(folder), pipeline), "image": image}, ("residuals",))
 
 
 def _vae_decoder(pipeline: Path) -> Subject:

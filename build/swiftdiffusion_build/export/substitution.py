@@ -6,7 +6,6 @@ Parameters keep their names: a module that takes another's place holds the other
 from __future__ import annotations
 
 from diffusers.models.activations import GEGLU
-from diffusers.models.embeddings import Timesteps
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
@@ -71,19 +70,6 @@ class UpsampleNode(nn.Module):
         return self.conv(interpolate(x, size=size, scale_factor=None if size else 2.0, mode="nearest"))
 
 
-class NarrowTimesteps(nn.Module):
-    """diffusers' ``Timesteps``, which are fp32, rounded to what they are rounded to after their concatenation."""
-
-    def __init__(self, timesteps: Timesteps, narrow: nn.Parameter) -> None:
-        super().__init__()
-        self.timesteps = timesteps
-        self.dtype = narrow.dtype
-
-    def forward(self, timesteps: Tensor) -> Tensor:
-        """[n] to [n, width]."""
-        return self.timesteps(timesteps).to(self.dtype)
-
-
 def substitute(module: nn.Module) -> None:
     """Change `module` in place, for export only, so that it emits the project's nodes.
 
@@ -93,9 +79,6 @@ def substitute(module: nn.Module) -> None:
     if isinstance(getattr(module, "conv_act", None), nn.SiLU):
         module.conv_norm_out = GroupNormNode(module.conv_norm_out, silu=True)
         module.conv_act = nn.Identity()
-    # the size embedding is joined with the pooled prompt, and ONNX joins only tensors of one type
-    if isinstance(getattr(module, "add_time_proj", None), Timesteps):
-        module.add_time_proj = NarrowTimesteps(module.add_time_proj, next(module.parameters()))
     for name, child in module.named_children():
         if isinstance(child, GEGLU):
             setattr(module, name, GegluNode(child))

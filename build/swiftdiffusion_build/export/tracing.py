@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import Parameter, signature
 from typing import Any
 
 import onnx_ir
@@ -47,7 +48,7 @@ def trace(subject: Subject) -> Traced:
         program: Any = torch.onnx.export(
             network,
             make_inputs(subject.inputs, _TRACED),
-            dynamic_shapes=_nest(subject.inputs, TensorSpecification.axes),
+            dynamic_shapes=_make_axes(subject),
             input_names=list(flat),
             output_names=list(subject.outputs),
             opset_version=operators.OPSET,
@@ -70,6 +71,13 @@ def make_inputs(inputs: Inputs, size: Size, generator: torch.Generator | None = 
         return torch.randn(shape, generator=generator).to(tensor.dtype)
 
     return _nest(inputs, draw)
+
+
+def _make_axes(subject: Subject) -> tuple[Any, ...]:
+    axes = _nest(subject.inputs, TensorSpecification.axes)
+    parameters = signature(subject.network.forward).parameters.values()
+    # torch.export takes what a starred parameter gathers as one argument
+    return (axes,) if any(parameter.kind is Parameter.VAR_POSITIONAL for parameter in parameters) else axes
 
 
 def _nest(inputs: Inputs, make: Any) -> tuple[Any, ...]:

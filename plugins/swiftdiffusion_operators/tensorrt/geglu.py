@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
-from swiftdiffusion_operators.tensorrt.launch import GegluSizes
-from swiftdiffusion_operators.tensorrt.operator import Operator, Shape
+from swiftdiffusion_operators.tensorrt.operator import Call, Operator
 
 
-def _sizes(inputs: Sequence[Shape], attributes: Mapping[str, Any], channels_last: bool) -> GegluSizes:
-    *rows, width = inputs[0]
-    return GegluSizes(prod(rows), width // 2)
+class Geglu(Operator):
+    """[..., 2 n] to [..., n]."""
 
+    name = "GEGLU"
+    divides_last = 2
 
-GEGLU = Operator("GEGLU", "geglu", _sizes, divisor=2)
+    def launch(self, call: Call, attributes: Mapping[str, Any]) -> None:
+        """Enqueue ``kernels.geglu``."""
+        from swiftdiffusion_operators.kernels import geglu as kernel
+
+        *rows, width = call.shapes[0]
+        kernel.launch(call.inputs[0], call.output, prod(rows), width // 2)

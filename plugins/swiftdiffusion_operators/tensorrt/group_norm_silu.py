@@ -2,30 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
-from swiftdiffusion_operators.tensorrt.launch import GroupNormSizes
-from swiftdiffusion_operators.tensorrt.operator import Operator, Shape
+from swiftdiffusion_operators.tensorrt.operator import Call, Operator, Shape
 
-
-def _sizes(silu: bool) -> Callable[[Sequence[Shape], Mapping[str, Any], bool], GroupNormSizes]:
-    def read(inputs: Sequence[Shape], attributes: Mapping[str, Any], channels_last: bool) -> GroupNormSizes:
-        batch, channels, *picture = inputs[0]
-        groups, epsilon = attributes["groups"], attributes["epsilon"]
-        return GroupNormSizes(batch, channels, prod(picture), groups, epsilon, silu, channels_last)
-
-    return read
+FP32_BYTES = 4
 
 
-def _operator(name: str, silu: bool, absent: int) -> Operator:
+class GroupNorm(Operator):
+    """x [batch, channels, height, width], weight and bias [channels] to the shape of x."""
+
+    name = "GroupNorm"
     attributes = {"groups": int, "epsilon": float}
-    return Operator(name, "group_norm_silu", _sizes(silu), attributes, pictures=True, absent=absent)
+    has_pictures = True
+    silu: ClassVar[bool] = False
+
+    def workspace_bytes(self, shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> int:
+        """Two sums for every chunk of every group."""
+        from swiftdiffusion_operators.kernels.group_norm_silu import CHUNKS
+
+        return shapes[0][0] * attributes["groups"] * CHUNKS * 2 * FP32_BYTES
+
+    def launch(self, call: Call, attributes: Mapping[str, Any]) -> None:
+        """Enqueue ``kernels.group_norm_silu``."""
+        from swiftdiffusion_operators.kernels import group_norm_silu as kernel
+
+        batch, channels, *picture = call.shapes[0]
+        x, weight, bias, *shifts = call.inputs
+        extent = kernel.Extent(batch, channels, prod(picture), attributes["groups"], call.channels_last)
+        kernel.launch(
+            x,
+            shifts[0] if shifts else None,
+            channels if shifts else 0,
+            weight,
+            bias,
+            call.output,
+            call.workspace,
+            extent,
+            attributes["epsilon"],
+            self.silu,
+        )
 
 
-GROUP_NORMS = (
-    _operator("GroupNorm", silu=False, absent=1),
-    _operator("GroupNormSiLU", silu=True, absent=1),
-    _operator("ShiftedGroupNormSiLU", silu=True, absent=0),
-)
+class GroupNormSilu(GroupNorm):
+    """The same, with SiLU after it."""
+
+    name = "GroupNormSiLU"
+    silu = True
+
+
+class ShiftedGroupNormSilu(GroupNormSilu):
+    """The same, with a fourth input [batch, channels] that is added to every pixel first."""
+
+    name = "ShiftedGroupNormSiLU"

@@ -2,23 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from swiftdiffusion_operators.tensorrt.launch import GegluSizes, GroupNormSizes
+import torch
 
-Shape = Sequence[int]
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Operator:
-    """One ONNX node's plugin. Its one output has the number type of its inputs, which are all of one."""
+class Pointer:
+    """Device memory as the kernels take it in a tensor's place: dense, its address a multiple of 16 bytes."""
 
-    name: str  # of the ONNX node
-    kernel: str  # module in ``swiftdiffusion_operators.kernels``
-    sizes: Callable[[Sequence[Shape], Mapping[str, Any], bool], GroupNormSizes | GegluSizes]
-    attributes: Mapping[str, type] = field(default_factory=dict)  # int or float, by their names in ONNX
-    pictures: bool = False  # the first input and the output are pictures, which may be channels-last
-    divisor: int = 1  # of the first input's last dimension, to give the output's
-    absent: int = 0  # inputs that the kernel knows and this node leaves out; they come last
+    address: int
+    dtype: torch.dtype
+
+    def data_ptr(self) -> int:
+        """The address."""
+        return self.address
+
+
+@dataclass(frozen=True)
+class Call:
+    """One execution of a node."""
+
+    shapes: Sequence[Shape]  # of the inputs, always [batch, channels, height, width] for a picture
+    channels_last: bool  # how the pictures among inputs and output lie in memory
+    inputs: Sequence[Pointer]
+    output: Pointer
+    workspace: Pointer  # fp32, of any content
+
+
+class Operator(ABC):
+    """The plugin of one ONNX node. Its one output has the number type of its inputs, which all have the same."""
+
+    name: ClassVar[str]  # of the node
+    attributes: ClassVar[Mapping[str, type]] = {}  # int or float, by their names in ONNX
+    has_pictures: ClassVar[bool] = False  # the first input and the output are pictures, which may be channels-last
+    divides_last: ClassVar[int] = 1  # how much shorter the output's last dimension is than the first input's
+
+    def workspace_bytes(self, shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> int:
+        """Scratch memory for inputs of these shapes or any smaller ones."""
+        return 0
+
+    @abstractmethod
+    def launch(self, call: Call, attributes: Mapping[str, Any]) -> None:
+        """Enqueue the kernels on torch's current stream, without allocating or waiting: a CUDA graph may capture it."""

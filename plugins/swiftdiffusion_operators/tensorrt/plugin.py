@@ -1,4 +1,7 @@
-"""IPluginV3 for any `Operator`: shapes, formats, serialisation, and the launch."""
+"""IPluginV3 for any `Operator`: shapes, formats, serialisation, and the launch.
+
+https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/extending-custom-layers.html
+"""
 
 from __future__ import annotations
 
@@ -10,28 +13,30 @@ import numpy as np
 import torch
 
 from swiftdiffusion_operators.onnx import NAME, VERSION
-from swiftdiffusion_operators.tensorrt.geglu import GEGLU
-from swiftdiffusion_operators.tensorrt.group_norm_silu import GROUP_NORMS
-from swiftdiffusion_operators.tensorrt.launch import find_launch
-from swiftdiffusion_operators.tensorrt.operator import Operator
+from swiftdiffusion_operators.tensorrt.geglu import Geglu
+from swiftdiffusion_operators.tensorrt.group_norm_silu import GroupNorm, GroupNormSilu, ShiftedGroupNormSilu
+from swiftdiffusion_operators.tensorrt.operator import Call, Operator, Pointer
 
-OPERATORS = (GEGLU, *GROUP_NORMS)
+OPERATORS: tuple[Operator, ...] = (Geglu(), GroupNorm(), GroupNormSilu(), ShiftedGroupNormSilu())
 HWC8_CHANNELS = 8  # TensorRT pads channels to a multiple of it, and the kernels know no padding
+
+_NUMPY = {int: np.int32, float: np.float32}
+_creators: list[Any] = []  # a registry holds no reference of Python's
 
 
 def register_plugins(trt: ModuleType) -> None:
-    """Make the plugins known to `trt` (``tensorrt`` or ``tensorrt_rtx``), for parsing, building and running.
+    """Make the plugins known to `trt`, the module of a TensorRT, for parsing, building and running.
 
     A second call changes nothing.
     """
     registry = trt.get_plugin_registry()
     for operator in OPERATORS:
         if registry.get_creator(operator.name, str(VERSION), NAME) is None:
-            registry.register_creator(_make_creator(trt, operator), NAME)
+            _creators.append(_make_creator(trt, operator))
+            registry.register_creator(_creators[-1], NAME)
 
 
 def _make_creator(trt: Any, operator: Operator) -> Any:
-    """A creator for one operator; TensorRT keeps it alive through the registry, and Python through `_CREATORS`."""
     kinds = {int: trt.PluginFieldType.INT32, float: trt.PluginFieldType.FLOAT32}
     plugin_class = _make_plugin_class(trt, operator, kinds)
 
@@ -47,17 +52,17 @@ def _make_creator(trt: Any, operator: Operator) -> Any:
             given = {field.name: field.data for field in fields}
             return plugin_class({name: kind(given[name][0]) for name, kind in operator.attributes.items()})
 
-    creator = Creator()
-    _CREATORS.append(creator)
-    return creator
+    return Creator()
 
 
 def _make_plugin_class(trt: Any, operator: Operator, kinds: Mapping[type, Any]) -> Any:
+    bases = (trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime)
     dtypes = {trt.float16: torch.float16, trt.float32: torch.float32}
+    channels_last = {trt.float16: trt.TensorFormat.HWC8, trt.float32: trt.TensorFormat.HWC}
 
-    class Plugin(trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime):  # type: ignore[misc]
+    class Plugin(*bases):  # type: ignore[misc]
         def __init__(self, attributes: Mapping[str, int | float]) -> None:
-            for base in (trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime):
+            for base in bases:
                 base.__init__(self)
             self.plugin_name, self.plugin_version, self.plugin_namespace = operator.name, str(VERSION), NAME
             self.num_outputs = 1
@@ -67,58 +72,10 @@ def _make_plugin_class(trt: Any, operator: Operator, kinds: Mapping[type, Any]) 
             return self
 
         def clone(self) -> Any:
-            copy = Plugin(self.attributes)
-            copy.__dict__.update(self.__dict__)
-            return copy
-
-        def get_output_data_types(self, input_types: Sequence[Any]) -> list[Any]:
-            return [input_types[0]]
-
-        def get_output_shapes(self, inputs: Sequence[Any], shape_inputs: Sequence[Any], builder: Any) -> list[Any]:
-            output = trt.DimsExprs(inputs[0])
-            if operator.divisor != 1:
-                last = len(output) - 1
-                divide = trt.DimensionOperation.FLOOR_DIV
-                output[last] = builder.operation(divide, output[last], builder.constant(operator.divisor))
-            return [output]
-
-        def supports_format_combination(self, position: int, tensors: Sequence[Any], inputs: int) -> bool:
-            first, tensor = tensors[0].desc, tensors[position].desc
-            if first.type not in dtypes or tensor.type != first.type:
-                return False
-            is_picture = operator.pictures and position in (0, inputs)
-            if is_picture and position:
-                return tensor.format == first.format
-            dense = trt.TensorFormat.HWC8 if first.type == trt.float16 else trt.TensorFormat.HWC
-            if is_picture and tensor.format == dense:
-                return tensor.dims[1] % HWC8_CHANNELS == 0
-            return tensor.format == trt.TensorFormat.LINEAR
-
-        def configure_plugin(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
-            pass
-
-        def get_workspace_size(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
-            return operator.sizes([tuple(tensor.max) for tensor in inputs], self.attributes, False).workspace_bytes
-
-        def on_shape_change(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
-            channels_last = inputs[0].format != trt.TensorFormat.LINEAR
-            self.sizes = operator.sizes([tuple(tensor.dims) for tensor in inputs], self.attributes, channels_last)
-            self.dtype = dtypes[inputs[0].type]
+            return Plugin(self.attributes)
 
         def attach_to_context(self, context: Any) -> Any:
             return self.clone()
-
-        def enqueue(
-            self,
-            input_descriptions: Sequence[Any],
-            output_descriptions: Sequence[Any],
-            inputs: Sequence[int],
-            outputs: Sequence[int],
-            workspace: int,
-            stream: int,
-        ) -> None:
-            addresses = (*inputs, *[0] * operator.absent, *outputs)
-            find_launch(operator.kernel)(addresses, self.sizes, self.dtype, stream, workspace)
 
         def get_fields_to_serialize(self) -> Any:
             return trt.PluginFieldCollection(
@@ -128,11 +85,56 @@ def _make_plugin_class(trt: Any, operator: Operator, kinds: Mapping[type, Any]) 
                 ]
             )
 
+        def get_output_data_types(self, input_types: Sequence[Any]) -> list[Any]:
+            return [input_types[0]]
+
+        def get_output_shapes(self, inputs: Sequence[Any], shape_inputs: Sequence[Any], builder: Any) -> list[Any]:
+            output = trt.DimsExprs(inputs[0])
+            if operator.divides_last != 1:
+                last, divide = len(output) - 1, trt.DimensionOperation.FLOOR_DIV
+                output[last] = builder.operation(divide, output[last], builder.constant(operator.divides_last))
+            return [output]
+
+        def supports_format_combination(self, position: int, tensors: Sequence[Any], inputs: int) -> bool:
+            first, tensor = tensors[0].desc, tensors[position].desc
+            if first.type not in dtypes or tensor.type != first.type:
+                return False
+            if operator.has_pictures and position == inputs:
+                return tensor.format == first.format
+            if operator.has_pictures and position == 0 and tensor.format == channels_last[first.type]:
+                return tensor.dims[1] % HWC8_CHANNELS == 0
+            return tensor.format == trt.TensorFormat.LINEAR
+
+        def configure_plugin(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+            """Nothing depends on the profile."""
+
+        def get_workspace_size(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
+            return operator.workspace_bytes([tuple(tensor.max) for tensor in inputs], self.attributes)
+
+        def on_shape_change(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+            """Nothing is kept from one call to the next."""
+
         def set_tactic(self, tactic: int) -> None:
-            pass
+            """There is one."""
+
+        def enqueue(
+            self,
+            input_tensors: Sequence[Any],
+            output_tensors: Sequence[Any],
+            inputs: Sequence[int],
+            outputs: Sequence[int],
+            workspace: int,
+            stream: int,
+        ) -> None:
+            dtype = dtypes[input_tensors[0].type]
+            call = Call(
+                [tuple(tensor.dims) for tensor in input_tensors],
+                input_tensors[0].format == channels_last[input_tensors[0].type],
+                [Pointer(address, dtype) for address in inputs],
+                Pointer(outputs[0], dtype),
+                Pointer(workspace, torch.float32),
+            )
+            with torch.cuda.stream(torch.cuda.ExternalStream(stream)):
+                operator.launch(call, self.attributes)
 
     return Plugin
-
-
-_NUMPY = {int: np.int32, float: np.float32}
-_CREATORS: list[Any] = []  # the registry holds no reference of Python's
