@@ -74,8 +74,8 @@ class Lane:
         self._call = call
         self._served_controlnets = served_controlnets
         encoder, decoder, unet_config = load_unet(folder, placement.dtype)
-        self._encoder = make_engine(configuration.engine, encoder, placement)
-        self._decoder = make_engine(configuration.engine, decoder, placement)
+        self._encoder = make_engine(configuration.engine, encoder, placement, configuration.plan("unet_encoder"))
+        self._decoder = make_engine(configuration.engine, decoder, placement, configuration.plan("unet_decoder"))
         self._patcher = Patcher({"unet": [self._encoder, self._decoder]})
         self._loader = LoraLoader(
             AdapterStore(configuration.adapters),

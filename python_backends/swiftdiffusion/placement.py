@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -26,7 +27,12 @@ class NetworkConfiguration:
     device: str = "auto"  # cpu, cuda or cuda:N
     dtype: str = "auto"  # a key of DTYPES
     engine: str = "auto"
+    plans: Path | None = None  # for TensorRT: the folder of plans
     threads: int = 0  # CPU threads; 0 for torch's own choice
+
+    def plan(self, network: str) -> Path | None:
+        """The file of a network's plan, where there is a folder of them."""
+        return self.plans and self.plans / f"{network}.plan"
 
 
 def choose_placement(device: str, dtype: str, instance_kind: str, instance_device: int) -> Placement:

@@ -7,14 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-
-@dataclass(frozen=True, order=True)
-class Size:
-    """How many samples, of which size in pixels."""
-
-    batch: int
-    height: int
-    width: int
+from swiftdiffusion.engines.tensorrt.records import Size
 
 
 @dataclass(frozen=True)

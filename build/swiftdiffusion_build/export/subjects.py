@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,133 +14,137 @@ from swiftdiffusion.networks.controlnet import load_controlnet
 from swiftdiffusion.networks.network import Network
 from swiftdiffusion.networks.text_encoder import load_text_encoders
 from swiftdiffusion.networks.unet import load_unet
-from swiftdiffusion.networks.vae_decoder import load_vae_decoder
+from swiftdiffusion.networks.vae_decoder import find_safe_dtype, load_vae_decoder
 from swiftdiffusion.networks.vae_encoder import load_vae_encoder
-from swiftdiffusion_build.export.specification import BATCH, Inputs, TensorSpecification, picture_axes
+from swiftdiffusion_build.export.specification import BATCH, Axis, Inputs, TensorSpecification, picture_axes
 
 DTYPE = torch.float16
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One network, loaded: what goes in, what comes out, and the number type of its weights."""
+    """One network: where its weights come from, what goes in and what comes out."""
 
-    network: Network
+    name: str
+    load: Callable[[], Network]  # onto the CPU, in `dtype`
     inputs: Inputs
     outputs: tuple[str, ...]
     dtype: torch.dtype = DTYPE
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a network comes from."""
-
-    folder: Path  # the diffusers folder with its configuration and weights
-    load: Callable[[], Subject]
+    takes_loras: bool = False  # its layers' weights change while it is served
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A diffusers pipeline of the SDXL family and ControlNets for it."""
+    """A diffusers pipeline of the SDXL family and the folders of ControlNets for it."""
 
     pipeline: Path
-    controlnets: Mapping[str, Path] = field(default_factory=dict)
+    controlnets: tuple[Path, ...] = ()
 
-    def sources(self) -> dict[str, Source]:
-        """Every network by name; a ControlNet's is ``controlnet_`` and its own."""
-        pipeline = self.pipeline
+    @property
+    def pixels_per_latent(self) -> int:
+        """On a side."""
+        return 2 ** (len(_read(self.pipeline / "vae")["block_out_channels"]) - 1)
+
+    @property
+    def native_pixels(self) -> int:
+        """On a side of a picture of the size that the pipeline was trained for."""
+        return _read(self.pipeline / "unet")["sample_size"] * self.pixels_per_latent
+
+    def subjects(self) -> dict[str, Subject]:
+        """Every network by name, read from the configurations alone; a ControlNet has its folder's name."""
+        subjects = (
+            self._text_encoder("text_encoder", 0),
+            self._text_encoder("text_encoder_2", 1),
+            self._unet_encoder(),
+            self._unet_decoder(),
+            *(self._controlnet(folder) for folder in self.controlnets),
+            self._vae_decoder(),
+            self._vae_encoder(),
+        )
+        return {subject.name: subject for subject in subjects}
+
+    def _text_encoder(self, name: str, place: int) -> Subject:
+        inputs = {"ids": TensorSpecification((BATCH, self._tokens(name)), torch.int64)}
+        outputs = ("hidden", "pooled")
+        return Subject(name, lambda: load_text_encoders(self.pipeline, DTYPE)[place], inputs, outputs, takes_loras=True)
+
+    def _unet_encoder(self) -> Subject:
+        config = _read(self.pipeline / "unet")
+        outputs = ("mid", "embedding", *(f"skips.{place}" for place in range(len(self._skips(config)))))
+        return Subject(
+            "unet_encoder",
+            lambda: load_unet(self.pipeline, DTYPE)[0],
+            self._conditions(config),
+            outputs,
+            takes_loras=True,
+        )
+
+    def _unet_decoder(self) -> Subject:
+        config = _read(self.pipeline / "unet")
+        skips = self._skips(config)
+        mid = skips[-1]  # the mid block keeps the shape
+        inputs: Inputs = {
+            "mid": mid,
+            "embedding": TensorSpecification((BATCH, config["block_out_channels"][0] * 4), DTYPE),
+            "skips": skips,
+            "residuals": [*skips, mid],
+            "prompt_embeds": self._conditions(config)["prompt_embeds"],
+        }
+        return Subject(
+            "unet_decoder", lambda: load_unet(self.pipeline, DTYPE)[1], inputs, ("noise",), takes_loras=True
+        )
+
+    def _controlnet(self, folder: Path) -> Subject:
+        image = TensorSpecification((1, 3, *picture_axes(1)), DTYPE)
+        inputs = {**self._conditions(_read(folder)), "image": image}
+        return Subject(f"controlnet_{folder.name}", lambda: load_controlnet(folder, DTYPE), inputs, ("residuals",))
+
+    def _vae_decoder(self) -> Subject:
+        dtype = find_safe_dtype(self.pipeline, DTYPE)
+        channels = _read(self.pipeline / "vae")["latent_channels"]
+        latents = TensorSpecification((BATCH, channels, *self._latents()), dtype)
+        return Subject(
+            "vae_decoder", lambda: load_vae_decoder(self.pipeline, dtype)[0], {"latents": latents}, ("image",), dtype
+        )
+
+    def _vae_encoder(self) -> Subject:
+        dtype = find_safe_dtype(self.pipeline, DTYPE)
+        image = TensorSpecification((BATCH, 3, *picture_axes(1)), dtype)
+        return Subject(
+            "vae_encoder", lambda: load_vae_encoder(self.pipeline, dtype)[0], {"image": image}, ("latents",), dtype
+        )
+
+    def _tokens(self, text_encoder: str) -> int:
+        return _read(self.pipeline / text_encoder)["max_position_embeddings"]
+
+    def _latents(self, level: int = 0) -> tuple[Axis, Axis]:
+        return picture_axes(self.pixels_per_latent, level)
+
+    def _conditions(self, config: Mapping[str, Any]) -> dict[str, TensorSpecification]:
+        """What the UNet's encoder and a ControlNet both take."""
+        pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
+        prompt = (BATCH, self._tokens("text_encoder"), config["cross_attention_dim"])
         return {
-            "text_encoder": Source(pipeline / "text_encoder", partial(_text_encoder, pipeline, 0)),
-            "text_encoder_2": Source(pipeline / "text_encoder_2", partial(_text_encoder, pipeline, 1)),
-            "unet_encoder": Source(pipeline / "unet", partial(_unet_encoder, pipeline)),
-            "unet_decoder": Source(pipeline / "unet", partial(_unet_decoder, pipeline)),
-            **{
-                f"controlnet_{name}": Source(folder, partial(_controlnet, pipeline, folder))
-                for name, folder in self.controlnets.items()
-            },
-            "vae_decoder": Source(pipeline / "vae", partial(_vae_decoder, pipeline)),
-            "vae_encoder": Source(pipeline / "vae", partial(_vae_encoder, pipeline)),
+            "sample": TensorSpecification((BATCH, config["in_channels"], *self._latents()), DTYPE),
+            "timestep": TensorSpecification((), torch.float32),
+            "prompt_embeds": TensorSpecification(prompt, DTYPE),
+            "pooled": TensorSpecification((BATCH, pooled), DTYPE),
+            "time_ids": TensorSpecification((BATCH, 6), DTYPE),
         }
 
+    def _skips(self, config: Mapping[str, Any]) -> list[TensorSpecification]:
+        """The skips of a diffusers UNet: the first convolution's, then each layer's and each halving's."""
+        widths = config["block_out_channels"]
 
-def _text_encoder(pipeline: Path, place: int) -> Subject:
-    network = load_text_encoders(pipeline, DTYPE)[place]
-    tokens = network.model.config.max_position_embeddings
-    inputs = {"ids": TensorSpecification((BATCH, tokens), torch.int64)}
-    return Subject(network, inputs, ("hidden", "pooled"))
+        def skip(width: int, level: int) -> TensorSpecification:
+            return TensorSpecification((BATCH, width, *self._latents(level)), DTYPE)
 
-
-def _unet_encoder(pipeline: Path) -> Subject:
-    network, _, config = load_unet(pipeline, DTYPE)
-    skips = [f"skips.{place}" for place in range(len(_skips(config, pipeline)))]
-    return Subject(network, _conditions(config, pipeline), ("mid", "embedding", *skips))
-
-
-def _unet_decoder(pipeline: Path) -> Subject:
-    _, network, config = load_unet(pipeline, DTYPE)
-    skips = _skips(config, pipeline)
-    # the mid block keeps the shape of the last skip
-    mid = skips[-1]
-    inputs: Inputs = {
-        "mid": mid,
-        "embedding": TensorSpecification((BATCH, config["block_out_channels"][0] * 4), DTYPE),
-        "skips": skips,
-        "residuals": [*skips, mid],
-        "prompt_embeds": _conditions(config, pipeline)["prompt_embeds"],
-    }
-    return Subject(network, inputs, ("noise",))
-
-
-def _controlnet(pipeline: Path, folder: Path) -> Subject:
-    network = load_controlnet(folder, DTYPE)
-    image = TensorSpecification((1, 3, *picture_axes(1)), DTYPE)
-    return Subject(network, {**_conditions(_read(folder), pipeline), "image": image}, ("residuals",))
-
-
-def _vae_decoder(pipeline: Path) -> Subject:
-    network, dtype = load_vae_decoder(pipeline, DTYPE)
-    channels = _read(pipeline / "vae")["latent_channels"]
-    latents = TensorSpecification((BATCH, channels, *picture_axes(latent_scale(pipeline))), dtype)
-    return Subject(network.to(dtype), {"latents": latents}, ("image",), dtype)
-
-
-def _vae_encoder(pipeline: Path) -> Subject:
-    network, dtype = load_vae_encoder(pipeline, DTYPE)
-    return Subject(network.to(dtype), {"image": TensorSpecification((BATCH, 3, *picture_axes(1)), dtype)}, ("latents",), dtype)
-
-
-def latent_scale(pipeline: Path) -> int:
-    """Pixels on a side for one latent."""
-    return 2 ** (len(_read(pipeline / "vae")["block_out_channels"]) - 1)
-
-
-def _conditions(config: Mapping[str, Any], pipeline: Path) -> dict[str, TensorSpecification]:
-    """What the UNet's encoder and a ControlNet both take."""
-    tokens = _read(pipeline / "text_encoder")["max_position_embeddings"]
-    pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
-    latents = picture_axes(latent_scale(pipeline))
-    return {
-        "sample": TensorSpecification((BATCH, config["in_channels"], *latents), DTYPE),
-        "timestep": TensorSpecification((), torch.float32),
-        "prompt_embeds": TensorSpecification((BATCH, tokens, config["cross_attention_dim"]), DTYPE),
-        "pooled": TensorSpecification((BATCH, pooled), DTYPE),
-        "time_ids": TensorSpecification((BATCH, 6), DTYPE),
-    }
-
-
-def _skips(config: Mapping[str, Any], pipeline: Path) -> list[TensorSpecification]:
-    """The skips of a diffusers UNet: the first convolution's, then each layer's and each halving's."""
-    scale, widths = latent_scale(pipeline), config["block_out_channels"]
-
-    def skip(width: int, level: int) -> TensorSpecification:
-        return TensorSpecification((BATCH, width, *picture_axes(scale, level)), DTYPE)
-
-    skips = [skip(widths[0], 0)]
-    for level, width in enumerate(widths):
-        skips += [skip(width, level)] * config["layers_per_block"]
-        if level < len(widths) - 1:
-            skips.append(skip(width, level + 1))
-    return skips
+        skips = [skip(widths[0], 0)]
+        for level, width in enumerate(widths):
+            skips += [skip(width, level)] * config["layers_per_block"]
+            if level < len(widths) - 1:
+                skips.append(skip(width, level + 1))
+        return skips
 
 
 def _read(folder: Path) -> dict[str, Any]:

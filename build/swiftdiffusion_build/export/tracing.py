@@ -14,8 +14,10 @@ import onnx_ir
 import torch
 from torch import Tensor
 
+from swiftdiffusion.engines.tensorrt.records import Size
+from swiftdiffusion.networks.network import Network
 from swiftdiffusion_build.export.parameters import name_parameters
-from swiftdiffusion_build.export.specification import Inputs, Size, TensorSpecification, flatten
+from swiftdiffusion_build.export.specification import Inputs, TensorSpecification, flatten
 from swiftdiffusion_build.export.subjects import Subject
 from swiftdiffusion_build.export.substitution import substitute
 from swiftdiffusion_operators import onnx as operators
@@ -26,30 +28,27 @@ _TRACED = Size(batch=3, height=160, width=224)
 
 @dataclass(frozen=True)
 class Traced:
-    """An ONNX model in memory, and what one must know to feed and refit it."""
+    """An ONNX model in memory."""
 
     model: onnx_ir.Model
-    inputs: tuple[str, ...]  # in the order of ``forward``, lists taken apart
-    outputs: tuple[str, ...]
-    transposed: tuple[str, ...]  # parameters that the model holds as [in, out]
+    transposed: tuple[str, ...]  # parameters that it holds as [in, out]
     operators: int  # nodes of the project's domain
 
 
-def trace(subject: Subject) -> Traced:
-    """Export a subject; its network is changed in the course of that and of no other use afterwards.
+def trace(network: Network, subject: Subject) -> Traced:
+    """Export a subject's network, which is changed in the course of that and of no other use afterwards.
 
     Raises:
         Internal: a parameter was lost on the way.
     """
-    network = subject.network.eval().requires_grad_(False)
+    network = network.to(subject.dtype).eval().requires_grad_(False)
     substitute(network)
-    flat = flatten(subject.inputs)
     with _quiet():
         program: Any = torch.onnx.export(
             network,
             make_inputs(subject.inputs, _TRACED),
-            dynamic_shapes=_make_axes(subject),
-            input_names=list(flat),
+            dynamic_shapes=_make_axes(network, subject.inputs),
+            input_names=list(flatten(subject.inputs)),
             output_names=list(subject.outputs),
             opset_version=operators.OPSET,
             dynamo=True,
@@ -58,7 +57,7 @@ def trace(subject: Subject) -> Traced:
         )
     model: onnx_ir.Model = program.model
     transposed = name_parameters(model.graph, network)
-    return Traced(model, tuple(flat), subject.outputs, tuple(transposed), _add_bodies(model))
+    return Traced(model, tuple(transposed), _add_bodies(model))
 
 
 def make_inputs(inputs: Inputs, size: Size, generator: torch.Generator | None = None) -> tuple[Any, ...]:
@@ -73,9 +72,9 @@ def make_inputs(inputs: Inputs, size: Size, generator: torch.Generator | None = 
     return _nest(inputs, draw)
 
 
-def _make_axes(subject: Subject) -> tuple[Any, ...]:
-    axes = _nest(subject.inputs, TensorSpecification.axes)
-    parameters = signature(subject.network.forward).parameters.values()
+def _make_axes(network: Network, inputs: Inputs) -> tuple[Any, ...]:
+    axes = _nest(inputs, TensorSpecification.axes)
+    parameters = signature(network.forward).parameters.values()
     # torch.export takes what a starred parameter gathers as one argument
     return (axes,) if any(parameter.kind is Parameter.VAR_POSITIONAL for parameter in parameters) else axes
 

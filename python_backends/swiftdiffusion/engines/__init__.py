@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from swiftdiffusion.engines.cuda_graph_engine import CudaGraphEngine
+from swiftdiffusion.engines.tensorrt.engine import TensorRtEngine
 from swiftdiffusion.engines.torch_engine import TorchEngine
 from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.networks.network import Network
@@ -36,14 +38,27 @@ class Engine(Protocol):
 KINDS: dict[str, Callable[[Network, Placement], Engine]] = {"torch": TorchEngine, "cuda_graph": CudaGraphEngine}
 
 
-def make_engine(kind: str, network: Network, placement: Placement) -> Engine:
-    """Make `network` ready on `placement`; `kind` is a key of `KINDS`, or ``auto`` for the best there is.
+def make_engine(kind: str, network: Network, placement: Placement, plan: Path | None = None) -> Engine:
+    """Make `network` ready on `placement`.
+
+    Args:
+        kind: a key of `KINDS`, ``tensorrt``, or ``auto`` for the best there is.
+        network: on the CPU; it is the engine's from then on.
+        placement: where it runs.
+        plan: the network's plan for TensorRT, where ``scripts/build`` made one.
 
     Raises:
-        InvalidArgument: a kind that does not exist.
+        InvalidArgument: a kind that does not exist or cannot run there, or a plan that is missing or stale.
+        Unavailable: TensorRT is asked for and not installed, or not for this GPU.
     """
     if kind == "auto":
-        kind = "cuda_graph" if placement.device.type == "cuda" else "torch"
+        kind = "tensorrt" if plan else "cuda_graph" if placement.device.type == "cuda" else "torch"
+    if kind == "tensorrt":
+        if plan is None:
+            raise InvalidArgument(
+                "parameter 'engine' is 'tensorrt', which needs parameter 'plans': the folder of plans of `scripts/build`"
+            )
+        return TensorRtEngine(network, placement, plan)
     if kind not in KINDS:
-        raise InvalidArgument(f"parameter 'engine' is {kind!r}; allowed: auto, {', '.join(KINDS)}")
+        raise InvalidArgument(f"parameter 'engine' is {kind!r}; allowed: auto, {', '.join(KINDS)}, tensorrt")
     return KINDS[kind](network, placement)

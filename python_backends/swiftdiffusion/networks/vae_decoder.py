@@ -41,16 +41,18 @@ def load_vae_decoder(folder: Path, dtype: torch.dtype) -> tuple[VaeDecoder, torc
 
 
 def load_vae(folder: Path, dtype: torch.dtype) -> tuple[AutoencoderKL, torch.dtype]:
-    """Read the VAE of a pipeline's folder (safetensors only), on the CPU.
-
-    Returns:
-        The VAE and the number type that it is safe in: SDXL's own VAE overflows in fp16 and says so
-        (``force_upcast``), and is then kept in fp32, as diffusers does.
-    """
-    config = AutoencoderKL.load_config(folder / "vae")
-    if dtype == torch.float16 and config.get("force_upcast", True):
-        dtype = torch.float32
+    """Read the VAE of a pipeline's folder (safetensors only), on the CPU; returns it and its number type."""
+    dtype = find_safe_dtype(folder, dtype)
     return AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype, use_safetensors=True), dtype
+
+
+def find_safe_dtype(folder: Path, dtype: torch.dtype) -> torch.dtype:
+    """The number type for a pipeline's VAE where `dtype` is that of the rest.
+
+    SDXL's own VAE overflows in fp16 and says so (``force_upcast``); it is kept in fp32 then, as diffusers does.
+    """
+    overflows = AutoencoderKL.load_config(folder / "vae").get("force_upcast", True)
+    return torch.float32 if dtype == torch.float16 and overflows else dtype
 
 
 def to_pixels(image: Tensor) -> Tensor:

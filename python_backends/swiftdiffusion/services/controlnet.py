@@ -26,9 +26,10 @@ class ControlNetService:
     """One ControlNet, shared by every UNet of its base model."""
 
     def __init__(self, configuration: ControlNetConfiguration, placement: Placement) -> None:
+        plan = f"controlnet_{configuration.controlnet.name}"
         network = load_controlnet(configuration.controlnet, placement.dtype)
         self._placement = placement
-        self._engine = make_engine(configuration.engine, network, placement)
+        self._engine = make_engine(configuration.engine, network, placement, configuration.plan(plan))
 
     def answer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Residuals of one denoising step; inputs and outputs as in `contracts.CONTROLNET`."""
