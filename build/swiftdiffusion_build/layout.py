@@ -11,11 +11,12 @@ class Layout:
     """The output folder; a record lies beside each file, with the ending ``.json``."""
 
     folder: Path
+    refittable: bool = True  # plans whose weights LoRAs can change, or plain ones, to compare the two
 
     @property
     def plans(self) -> Path:
         """The folder of plans, which models' configurations name."""
-        return self.folder / "plans"
+        return self.folder / ("plans" if self.refittable else "plain_plans")
 
     @property
     def model_repository(self) -> Path:

@@ -13,6 +13,9 @@ class Progress(Protocol):
     def update(self, detail: str) -> None:
         """Say how far it is."""
 
+    def conclude(self, conclusion: str) -> None:
+        """Say what came of it."""
+
 
 # Opens something under way, by what a person calls it.
 Begin = Callable[[str], AbstractContextManager[Progress]]

@@ -37,25 +37,26 @@ def export_networks(subjects: Iterable[Subject], layout: Layout, begin: Begin) -
             weights = network.weights()
             layers = tuple(name for name, weight in weights.items() if is_layer(name, tuple(weight.shape)))
             digest = digest_weights(weights)
-            if not is_current(path, digest, subject):
-                progress.update("tracing")
-                traced = trace(network, subject)
-                progress.update("writing")
-                save(traced.model, path)
-                record = GraphRecord(
-                    network=subject.name,
-                    weights=digest,
-                    versions=find_versions(),
-                    dtype=name_dtype(subject),
-                    inputs=tuple(flatten(subject.inputs)),
-                    outputs=subject.outputs,
-                    transposed=traced.transposed,
-                    layers=layers if subject.takes_loras else (),
-                    operators=traced.operators,
-                )
-                write_record(path.with_suffix(".json"), record)
-                del traced
-        del network, weights
+            if is_current(path, digest, subject):
+                progress.conclude("up to date")
+                continue
+            progress.update("tracing")
+            traced = trace(network, subject)
+            progress.update("writing")
+            save(traced.model, path)
+            record = GraphRecord(
+                network=subject.name,
+                weights=digest,
+                versions=find_versions(),
+                dtype=name_dtype(subject),
+                inputs=tuple(flatten(subject.inputs)),
+                outputs=subject.outputs,
+                transposed=traced.transposed,
+                layers=layers if subject.takes_loras else (),
+                operators=traced.operators,
+            )
+            write_record(path.with_suffix(".json"), record)
+        del network, weights, traced
         gc.collect()  # an exported program refers to itself, and the next network wants the memory
 
 

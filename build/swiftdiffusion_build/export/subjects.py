@@ -90,9 +90,7 @@ class Checkpoint:
             "residuals": [*skips, mid],
             "prompt_embeds": self._conditions(config)["prompt_embeds"],
         }
-        return Subject(
-            "unet_decoder", lambda: load_unet(self.pipeline, DTYPE)[1], inputs, ("noise",), takes_loras=True
-        )
+        return Subject("unet_decoder", lambda: load_unet(self.pipeline, DTYPE)[1], inputs, ("noise",), takes_loras=True)
 
     def _controlnet(self, folder: Path) -> Subject:
         image = TensorSpecification((1, 3, *picture_axes(1)), DTYPE)
@@ -104,14 +102,22 @@ class Checkpoint:
         channels = _read(self.pipeline / "vae")["latent_channels"]
         latents = TensorSpecification((BATCH, channels, *self._latents()), dtype)
         return Subject(
-            "vae_decoder", lambda: load_vae_decoder(self.pipeline, dtype)[0], {"latents": latents}, ("image",), dtype
+            "vae_decoder",
+            lambda: load_vae_decoder(self.pipeline, dtype)[0].to(dtype),
+            {"latents": latents},
+            ("image",),
+            dtype,
         )
 
     def _vae_encoder(self) -> Subject:
         dtype = find_safe_dtype(self.pipeline, DTYPE)
         image = TensorSpecification((BATCH, 3, *picture_axes(1)), dtype)
         return Subject(
-            "vae_encoder", lambda: load_vae_encoder(self.pipeline, dtype)[0], {"image": image}, ("latents",), dtype
+            "vae_encoder",
+            lambda: load_vae_encoder(self.pipeline, dtype)[0].to(dtype),
+            {"image": image},
+            ("latents",),
+            dtype,
         )
 
     def _tokens(self, text_encoder: str) -> int:

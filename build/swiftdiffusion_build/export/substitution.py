@@ -59,7 +59,7 @@ class ResnetNode(nn.Module):
 
 
 class UpsampleNode(nn.Module):
-    """diffusers' ``Upsample2D`` without its question how many elements there are, which a dynamic shape cannot answer."""
+    """diffusers' ``Upsample2D`` without asking for the number of elements, which dynamic shapes do not have."""
 
     def __init__(self, upsample: Upsample2D) -> None:
         super().__init__()
@@ -76,8 +76,9 @@ def substitute(module: nn.Module) -> None:
     A GroupNorm whose SiLU is not found is a node of its own; a ResNet block unlike SDXL's stays as it is but for its
     norms.
     """
-    if isinstance(getattr(module, "conv_act", None), nn.SiLU):
-        module.conv_norm_out = GroupNormNode(module.conv_norm_out, silu=True)
+    norm = getattr(module, "conv_norm_out", None)
+    if isinstance(norm, nn.GroupNorm) and isinstance(getattr(module, "conv_act", None), nn.SiLU):
+        module.conv_norm_out = GroupNormNode(norm, silu=True)
         module.conv_act = nn.Identity()
     for name, child in module.named_children():
         if isinstance(child, GEGLU):

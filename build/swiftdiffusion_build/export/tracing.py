@@ -20,7 +20,8 @@ from swiftdiffusion_build.export.parameters import name_parameters
 from swiftdiffusion_build.export.specification import Inputs, TensorSpecification, flatten
 from swiftdiffusion_build.export.subjects import Subject
 from swiftdiffusion_build.export.substitution import substitute
-from swiftdiffusion_operators import onnx as operators
+from swiftdiffusion_operators.domain import NAME, VERSION
+from swiftdiffusion_operators.onnx import BODIES, OPSET
 
 # Any would do: lengths that are neither 0 nor 1 and differ, at every level of the UNet.
 _TRACED = Size(batch=3, height=160, width=224)
@@ -41,7 +42,7 @@ def trace(network: Network, subject: Subject) -> Traced:
     Raises:
         Internal: a parameter was lost on the way.
     """
-    network = network.to(subject.dtype).eval().requires_grad_(False)
+    network = network.eval().requires_grad_(False)
     substitute(network)
     with _quiet():
         program: Any = torch.onnx.export(
@@ -50,7 +51,7 @@ def trace(network: Network, subject: Subject) -> Traced:
             dynamic_shapes=_make_axes(network, subject.inputs),
             input_names=list(flatten(subject.inputs)),
             output_names=list(subject.outputs),
-            opset_version=operators.OPSET,
+            opset_version=OPSET,
             dynamo=True,
             optimize=False,  # torch's optimiser folds parameters into constants without a name
             verbose=False,
@@ -85,11 +86,11 @@ def _nest(inputs: Inputs, make: Any) -> tuple[Any, ...]:
 
 def _add_bodies(model: onnx_ir.Model) -> int:
     """Give the model a body for every operator's node; returns how many nodes there are."""
-    nodes = [node for node in model.graph if node.domain == operators.NAME]
-    for proto in operators.BODIES.values():
-        function = onnx_ir.from_proto(proto)
+    nodes = [node for node in model.graph if node.domain == NAME]
+    for proto in BODIES.values():
+        function = onnx_ir.serde.deserialize_function(proto)
         model.functions[function.identifier()] = function
-    model.graph.opset_imports[operators.NAME] = operators.VERSION
+    model.graph.opset_imports[NAME] = VERSION
     return len(nodes)
 
 

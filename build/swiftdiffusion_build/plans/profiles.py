@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
+from math import prod
 
 from swiftdiffusion.engines.tensorrt.records import Profile, Size
 from swiftdiffusion.errors import InvalidArgument
@@ -54,11 +55,23 @@ def default_profiles(native: int) -> tuple[Profile, ...]:
 
 
 def adapt(profiles: Sequence[Profile], network: str, pixels_per_latent: int) -> tuple[Profile, ...]:
-    """The profiles as a network is called: the VAE's with one picture, and its decoder with small previews too."""
+    """The profiles as a network is called: the VAE's with one picture, and its decoder with small previews too.
+
+    The narrowest come first, for an engine takes the first that fits.
+    """
+    profiles = sorted(profiles, key=_measure)
     if not network.startswith("vae_"):
         return tuple(profiles)
-    alone = [replace(p, **{end: replace(getattr(p, end), batch=1) for end in ("low", "best", "high")}) for p in profiles]
+    alone = [
+        replace(p, **{end: replace(getattr(p, end), batch=1) for end in ("low", "best", "high")}) for p in profiles
+    ]
     if network == "vae_decoder":
         side = PREVIEW_LATENTS * pixels_per_latent
         alone = [p if p.low == p.high else replace(p, low=Size(1, side, side)) for p in alone]
     return tuple(alone)
+
+
+def _measure(profile: Profile) -> int:
+    """How many sizes there are in a profile."""
+    low, high = astuple(profile.low), astuple(profile.high)
+    return prod(most - least + 1 for least, most in zip(low, high, strict=True))

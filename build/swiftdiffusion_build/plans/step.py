@@ -36,7 +36,7 @@ def parse_networks(subjects: Iterable[Subject], layout: Layout, library: TensorR
             path = layout.graph(subject.name)
             record = read_graph_record(path.with_suffix(".json"))
             parse(library, path, record)
-            progress.update(f"{record.operators} plugins, {len(record.layers)} weights to refit")
+            progress.conclude(f"{record.operators} plugins, {len(record.layers)} weights to refit")
 
 
 def build_plans(
@@ -54,8 +54,7 @@ def build_plans(
         InvalidArgument: an ONNX file is missing.
         Internal: as `building.parse` and `building.build`.
     """
-    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
-    library.require_gpu(device)
+    gpu = find_gpu(library)
     layout.plans.mkdir(parents=True, exist_ok=True)
     for subject in subjects:
         with begin(f"building {subject.name} by {library.kind} {library.version}") as progress:
@@ -64,13 +63,13 @@ def build_plans(
             record = PlanRecord(
                 graph=graph,
                 tensorrt=f"{library.kind} {library.version}",
-                gpu=torch.cuda.get_device_name(device),
+                gpu=gpu,
                 profiles=adapt(profiles, subject.name, pixels_per_latent),
-                refittable=graph.layers,
+                refittable=graph.layers if layout.refittable else (),
             )
             record_path = plan_path.with_suffix(".json")
             if plan_path.exists() and _read(record_path) == record:
-                progress.update("up to date")
+                progress.conclude("up to date")
                 continue
             record_path.unlink(missing_ok=True)
             plan = build(
@@ -79,10 +78,17 @@ def build_plans(
                 flatten(subject.inputs),
                 record.profiles,
                 progress,
-                refittable=bool(graph.layers),
+                refittable=bool(record.refittable),
             )
             plan_path.write_bytes(plan)
             write_record(record_path, record)
+
+
+def find_gpu(library: TensorRt) -> str:
+    """The name of torch's current GPU; raises `Unavailable` where there is none, or none for this TensorRT."""
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    library.require_gpu(device)
+    return torch.cuda.get_device_name(device)
 
 
 def _read(path: Path) -> PlanRecord | None:

@@ -3,10 +3,10 @@
 TensorRT's parser takes a node for the plugin of its name; onnxruntime runs the body.
 """
 
-from swiftdiffusion_operators.onnx.domain import NAME, OPSET, VERSION
 from swiftdiffusion_operators.onnx.geglu import GEGLU, emit_geglu
 from swiftdiffusion_operators.onnx.group_norm_silu import GROUP_NORMS, emit_group_norm
+from swiftdiffusion_operators.onnx.node import OPSET
 
 BODIES = {body.name: body for body in (GEGLU, *GROUP_NORMS)}
 
-__all__ = ["BODIES", "NAME", "OPSET", "VERSION", "emit_geglu", "emit_group_norm"]
+__all__ = ["BODIES", "OPSET", "emit_geglu", "emit_group_norm"]

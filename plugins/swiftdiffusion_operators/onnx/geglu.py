@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from swiftdiffusion_operators.onnx.domain import body, emit
+from swiftdiffusion_operators.onnx.node import body, emit
 
 GEGLU = body(
     "GEGLU <plugin_namespace, plugin_version> (x) => (y)",

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from swiftdiffusion_operators.onnx.domain import NAME, body, emit
+from swiftdiffusion_operators.domain import NAME
+from swiftdiffusion_operators.onnx.node import body, emit
 
 _ATTRIBUTES = "groups, epsilon, plugin_namespace, plugin_version"
 _PASS_ON = "groups: int = @groups, epsilon: float = @epsilon"

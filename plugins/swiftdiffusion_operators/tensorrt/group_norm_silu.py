@@ -15,7 +15,7 @@ class GroupNorm(Operator):
     """x [batch, channels, height, width], weight and bias [channels] to the shape of x."""
 
     name = "GroupNorm"
-    attributes = {"groups": int, "epsilon": float}
+    attributes: ClassVar[Mapping[str, type]] = {"groups": int, "epsilon": float}
     has_pictures = True
     silu: ClassVar[bool] = False
 

@@ -30,9 +30,9 @@ class Call:
 
     shapes: Sequence[Shape]  # of the inputs, always [batch, channels, height, width] for a picture
     channels_last: bool  # how the pictures among inputs and output lie in memory
-    inputs: Sequence[Pointer]
-    output: Pointer
-    workspace: Pointer  # fp32, of any content
+    inputs: Sequence[Any]  # of `Pointer`, which kernels take in a tensor's place; so are the next two
+    output: Any
+    workspace: Any  # fp32, of any content
 
 
 class Operator(ABC):

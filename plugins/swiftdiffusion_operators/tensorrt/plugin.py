@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from swiftdiffusion_operators.onnx import NAME, VERSION
+from swiftdiffusion_operators.domain import NAME, VERSION
 from swiftdiffusion_operators.tensorrt.geglu import Geglu
 from swiftdiffusion_operators.tensorrt.group_norm_silu import GroupNorm, GroupNormSilu, ShiftedGroupNormSilu
 from swiftdiffusion_operators.tensorrt.operator import Call, Operator, Pointer
@@ -40,7 +40,7 @@ def _make_creator(trt: Any, operator: Operator) -> Any:
     kinds = {int: trt.PluginFieldType.INT32, float: trt.PluginFieldType.FLOAT32}
     plugin_class = _make_plugin_class(trt, operator, kinds)
 
-    class Creator(trt.IPluginCreatorV3One):  # type: ignore[misc]
+    class Creator(trt.IPluginCreatorV3One):
         def __init__(self) -> None:
             trt.IPluginCreatorV3One.__init__(self)
             self.name, self.plugin_version, self.plugin_namespace = operator.name, str(VERSION), NAME

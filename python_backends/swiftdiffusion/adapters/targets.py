@@ -75,10 +75,6 @@ class Targets:
     def layers(self) -> Mapping[str, Mapping[str, Shape]]:
         """Only the weights of linear (2-D) and convolution (4-D) layers: what a LoRA can change."""
         return {
-            network: {
-                name: shape
-                for name, shape in parameters.items()
-                if is_layer(name, shape)
-            }
+            network: {name: shape for name, shape in parameters.items() if is_layer(name, shape)}
             for network, parameters in self.networks.items()
         }

@@ -56,7 +56,7 @@ def make_engine(kind: str, network: Network, placement: Placement, plan: Path | 
     if kind == "tensorrt":
         if plan is None:
             raise InvalidArgument(
-                "parameter 'engine' is 'tensorrt', which needs parameter 'plans': the folder of plans of `scripts/build`"
+                "parameter 'engine' is 'tensorrt', which needs parameter 'plans': the folder that `scripts/build` made"
             )
         return TensorRtEngine(network, placement, plan)
     if kind not in KINDS:

@@ -28,7 +28,7 @@ class VaeEncoder(Network):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Encode [batch, 3, height, width], -1 to 1, to the likeliest latents [batch, 4, h, w], as the loop has them."""
+        """Encode [batch, 3, height, width], -1 to 1, to the likeliest latents [batch, 4, h, w] of the loop's scale."""
         moments = self.encoder(image)
         if self.quant_conv is not None:
             moments = self.quant_conv(moments)

@@ -56,9 +56,7 @@ class TextEncoderService:
         self._tokenizers = load_tokenizers(configuration.pipeline)
         self._engines = [
             make_engine(configuration.engine, encoder, placement, configuration.plan(name))
-            for name, encoder in zip(
-                NETWORKS, load_text_encoders(configuration.pipeline, placement.dtype), strict=True
-            )
+            for name, encoder in zip(NETWORKS, load_text_encoders(configuration.pipeline, placement.dtype), strict=True)
         ]
         self._patcher = Patcher({name: [e] for name, e in zip(NETWORKS, self._engines, strict=True)})
         self._loader = LoraLoader(

@@ -28,9 +28,7 @@ class VaeDecoderService:
     def __init__(self, configuration: VaeDecoderConfiguration, placement: Placement) -> None:
         network, dtype = load_vae_decoder(configuration.pipeline, placement.dtype)
         self._placement = Placement(placement.device, dtype)
-        self._engine = make_engine(
-            configuration.engine, network, self._placement, configuration.plan("vae_decoder")
-        )
+        self._engine = make_engine(configuration.engine, network, self._placement, configuration.plan("vae_decoder"))
 
     def answer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Decode one picture; inputs and outputs as in `contracts.VAE_DECODER`."""

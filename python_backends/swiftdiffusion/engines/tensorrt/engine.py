@@ -136,9 +136,7 @@ def complete_shapes(given: Mapping[str, tuple[int, ...]], record: PlanRecord) ->
     return shapes
 
 
-def require_fresh(
-    record: PlanRecord, plan: Path, weights: Mapping[str, Tensor], library: TensorRt, gpu: str
-) -> None:
+def require_fresh(record: PlanRecord, plan: Path, weights: Mapping[str, Tensor], library: TensorRt, gpu: str) -> None:
     """Refuse a plan that was built from or for something else; raises InvalidArgument."""
     here = f"{library.kind} {library.version}"
     for what, built, found in (

@@ -123,7 +123,7 @@ class TensorRt:
     def require_gpu(self, device: torch.device) -> None:
         """Refuse a device that this TensorRT does not run on; raises `Unavailable`."""
         if device.type != "cuda" or not torch.cuda.is_available():
-            raise Unavailable(f"{self.kind} runs on NVIDIA GPUs; the device is {device}")
+            raise Unavailable(f"{self.kind} runs on NVIDIA GPUs, and the device here is {device}")
         if self.is_rtx:
             major, minor = torch.cuda.get_device_capability(device)
             known = [name for name in self.trt.ComputeCapability.__members__ if name.startswith("SM")]
@@ -163,12 +163,12 @@ def _make_log(trt: Any) -> Any:
     write: dict[Any, Callable[..., None]] = {
         trt.ILogger.INTERNAL_ERROR: logger.error,
         trt.ILogger.ERROR: logger.error,
-        trt.ILogger.WARNING: logger.warning,
+        trt.ILogger.WARNING: logger.info,  # many, and of its own workings
         trt.ILogger.INFO: logger.debug,
         trt.ILogger.VERBOSE: logger.debug,
     }
 
-    class Log(trt.ILogger):  # type: ignore[misc]
+    class Log(trt.ILogger):
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.latest_error = ""

@@ -74,7 +74,7 @@ def digest_weights(weights: Mapping[str, Tensor]) -> str:
     def digest(item: tuple[str, Tensor]) -> bytes:
         name, tensor = item
         sha = hashlib.sha256(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
-        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return sha.digest()
 
     with ThreadPoolExecutor(4) as threads:  # hashlib lets other threads run

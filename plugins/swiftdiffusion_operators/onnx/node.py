@@ -1,4 +1,4 @@
-"""The ONNX domain of the operators, and how a node of it comes into a graph that torch exports."""
+"""How a node of the operators' domain comes into a graph that torch exports, and how its body is written."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import onnx
 import torch
 from torch import Tensor
 
-NAME = "swiftdiffusion"
-VERSION = 1
+from swiftdiffusion_operators.domain import NAME, VERSION
+
 OPSET = 18  # of the standard operators: that of torch's translations, which need no conversion then
 
 # TensorRT's parser finds a plugin by the node's name and these two attributes.
