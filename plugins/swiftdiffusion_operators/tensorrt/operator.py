@@ -50,3 +50,36 @@ class Operator(ABC):
     @abstractmethod
     def launch(self, call: Call, attributes: Mapping[str, Any]) -> None:
         """Enqueue the kernels on torch's current stream, without allocating or waiting: a CUDA graph may capture it."""
+
+    def enqueue(
+        self,
+        shapes: Sequence[Shape],
+        channels_last: bool,
+        dtype: torch.dtype,
+        inputs: Sequence[int],
+        output: int,
+        workspace: int,
+        stream: int,
+        attributes: Mapping[str, Any],
+    ) -> None:
+        """Enqueue the kernels on raw memory and a raw stream.
+
+        Args:
+            shapes: of the inputs.
+            channels_last: how pictures lie in memory.
+            dtype: of inputs and output, fp16 or fp32.
+            inputs: device addresses.
+            output: its device address.
+            workspace: device address of at least `workspace_bytes`.
+            stream: a ``cudaStream_t`` of torch's current device.
+            attributes: the node's.
+        """
+        call = Call(
+            shapes,
+            channels_last,
+            [Pointer(address, dtype) for address in inputs],
+            Pointer(output, dtype),
+            Pointer(workspace, torch.float32),
+        )
+        with torch.cuda.stream(torch.cuda.ExternalStream(stream)):
+            self.launch(call, attributes)

@@ -15,7 +15,7 @@ import torch
 from swiftdiffusion_operators.domain import NAME, VERSION
 from swiftdiffusion_operators.tensorrt.geglu import Geglu
 from swiftdiffusion_operators.tensorrt.group_norm_silu import GroupNorm, GroupNormSilu, ShiftedGroupNormSilu
-from swiftdiffusion_operators.tensorrt.operator import Call, Operator, Pointer
+from swiftdiffusion_operators.tensorrt.operator import Operator
 
 OPERATORS: tuple[Operator, ...] = (Geglu(), GroupNorm(), GroupNormSilu(), ShiftedGroupNormSilu())
 HWC8_CHANNELS = 8  # TensorRT pads channels to a multiple of it, and the kernels know no padding
@@ -126,15 +126,16 @@ def _make_plugin_class(trt: Any, operator: Operator, kinds: Mapping[type, Any]) 
             workspace: int,
             stream: int,
         ) -> None:
-            dtype = dtypes[input_tensors[0].type]
-            call = Call(
+            first = input_tensors[0]
+            operator.enqueue(
                 [tuple(tensor.dims) for tensor in input_tensors],
-                input_tensors[0].format == channels_last[input_tensors[0].type],
-                [Pointer(address, dtype) for address in inputs],
-                Pointer(outputs[0], dtype),
-                Pointer(workspace, torch.float32),
+                first.format == channels_last[first.type],
+                dtypes[first.type],
+                inputs,
+                outputs[0],
+                workspace,
+                stream,
+                self.attributes,
             )
-            with torch.cuda.stream(torch.cuda.ExternalStream(stream)):
-                operator.launch(call, self.attributes)
 
     return Plugin
