@@ -67,6 +67,11 @@ def _make_plugin_class(trt: Any, operator: Operator, kinds: Mapping[type, Any]) 
             self.plugin_name, self.plugin_version, self.plugin_namespace = operator.name, str(VERSION), NAME
             self.num_outputs = 1
             self.attributes = attributes
+            # a field holds a pointer into its array, and a collection into its fields
+            self._values = {n: np.array([attributes[n]], _NUMPY[kind]) for n, kind in operator.attributes.items()}
+            self._fields = trt.PluginFieldCollection(
+                [trt.PluginField(n, self._values[n], kinds[kind]) for n, kind in operator.attributes.items()]
+            )
 
         def get_capability_interface(self, capability: Any) -> Any:
             return self
@@ -78,12 +83,7 @@ def _make_plugin_class(trt: Any, operator: Operator, kinds: Mapping[type, Any]) 
             return self.clone()
 
         def get_fields_to_serialize(self) -> Any:
-            return trt.PluginFieldCollection(
-                [
-                    trt.PluginField(name, np.array([self.attributes[name]], _NUMPY[kind]), kinds[kind])
-                    for name, kind in operator.attributes.items()
-                ]
-            )
+            return self._fields
 
         def get_output_data_types(self, input_types: Sequence[Any]) -> list[Any]:
             return [input_types[0]]

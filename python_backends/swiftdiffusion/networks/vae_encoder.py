@@ -27,7 +27,7 @@ class VaeEncoder(Network):
             values = getattr(vae.config, name, None) or [default] * vae.config.latent_channels
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def step(self, image: Tensor, prepared: tuple[()]) -> Tensor:
         """Encode [batch, 3, height, width], -1 to 1, to the likeliest latents [batch, 4, h, w] of the loop's scale."""
         moments = self.encoder(image)
         if self.quant_conv is not None:

@@ -6,7 +6,7 @@ import pytest
 from swiftdiffusion.engines.tensorrt.library import load_tensorrt
 from swiftdiffusion_operators.domain import NAME, VERSION
 
-ATTRIBUTES = {"groups": 16, "epsilon": np.float32(1e-5)}
+ATTRIBUTES = {"groups": np.int32(16), "epsilon": np.float32(1e-5)}
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +18,9 @@ def trt():
 def make_plugin(trt):
     def make_plugin(name, fields=None):
         kinds = {"groups": trt.PluginFieldType.INT32, "epsilon": trt.PluginFieldType.FLOAT32}
-        given = {} if name == "GEGLU" else ATTRIBUTES
+        values = {key: np.array([value]) for key, value in ATTRIBUTES.items()}  # the fields only point to them
         fields = fields or trt.PluginFieldCollection(
-            [trt.PluginField(key, np.array([value]), kinds[key]) for key, value in given.items()]
+            [trt.PluginField(key, value, kinds[key]) for key, value in values.items()]
         )
         creator = trt.get_plugin_registry().get_creator(name, str(VERSION), NAME)
         return creator.create_plugin(name, fields, trt.TensorRTPhase.BUILD)
