@@ -11,7 +11,6 @@ from swiftdiffusion.engines.tensorrt.library import TensorRt
 from swiftdiffusion.errors import Internal, InvalidArgument
 
 WARM_UP_RUNS = 2  # before a capture: TensorRT and Triton make ready what a capture may not
-WEIGHTLESS = torch.uint8  # of memory that TensorRT divides up itself
 
 
 class Execution:
@@ -35,7 +34,7 @@ class Execution:
             for name, shape in shapes.items()
         }
         for name, tensor in self.inputs.items():
-            _require(self._context.set_input_shape(name, tensor.shape))
+            _require(self._context.set_input_shape(name, tuple(tensor.shape)))
             _require(self._context.set_tensor_address(name, tensor.data_ptr()))
         if unknown := self._context.infer_shapes():
             raise Internal(f"TensorRT does not know the shapes of {', '.join(unknown)}")
@@ -50,7 +49,7 @@ class Execution:
         for name, tensor in self.outputs.items():
             _require(self._context.set_tensor_address(name, tensor.data_ptr()))
         size = self._context.update_device_memory_size_for_shapes()
-        self._memory = torch.empty(max(size, 1), dtype=WEIGHTLESS, device=device)
+        self._memory = torch.empty(max(size, 1), dtype=torch.uint8, device=device)
         self._context.set_device_memory(self._memory.data_ptr(), size)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._runs = 0
@@ -76,8 +75,13 @@ class Execution:
         if not self._library.can_capture(self._context, self._stream.cuda_stream):
             return
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-            self._enqueue()
+        with torch.cuda.stream(self._stream):
+            # not by `torch.cuda.graph`, which collects garbage and waits: a capture follows every refit
+            graph.capture_begin(capture_error_mode="thread_local")
+            try:
+                self._enqueue()
+            finally:
+                graph.capture_end()
         self._graph = graph
 
     def _enqueue(self) -> None:

@@ -44,7 +44,7 @@ def load_tensorrt(kind: str = "auto") -> TensorRt:
     for candidate in KINDS if kind == "auto" else (kind,):
         if library := _load(candidate):
             return library
-    raise Unavailable(f"{'No TensorRT' if kind == 'auto' else kind} is installed. {HOW_TO_GET_IT}.")
+    raise Unavailable(f"{'TensorRT' if kind == 'auto' else kind} is not installed. {HOW_TO_GET_IT}")
 
 
 @cache
@@ -55,7 +55,7 @@ def _load(kind: str) -> TensorRt | None:
     library = TensorRt(module, kind)
     if kind == "tensorrt" and library.release < OLDEST:
         raise Unavailable(
-            f"TensorRT {library.version} is installed; {'.'.join(map(str, OLDEST))} is needed. {HOW_TO_GET_IT}."
+            f"TensorRT {library.version} is installed; {'.'.join(map(str, OLDEST))} is needed. {HOW_TO_GET_IT}"
         )
     register_plugins(module)
     return library
