@@ -12,6 +12,7 @@ from typing import Any
 
 import onnx_ir
 import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor
 
 from swiftdiffusion.engines.tensorrt.records import Size
@@ -57,6 +58,7 @@ def trace(network: Network, subject: Subject) -> Traced:
             verbose=False,
         )
     model: onnx_ir.Model = program.model
+    ClearMetadataAndDocStringPass()(model)  # each node's stack trace, with this machine's paths
     transposed = name_parameters(model.graph, network)
     return Traced(model, tuple(transposed), _add_bodies(model))
 

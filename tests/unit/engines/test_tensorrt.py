@@ -9,6 +9,7 @@ import torch
 
 from swiftdiffusion.engines import make_engine
 from swiftdiffusion.engines.tensorrt.engine import complete_shapes, require_fresh
+from swiftdiffusion.engines.tensorrt.execution import find_profile
 from swiftdiffusion.engines.tensorrt.library import _load, load_tensorrt
 from swiftdiffusion.engines.tensorrt.records import (
     GraphRecord,
@@ -109,7 +110,7 @@ def test_a_stale_plan_is_refused(network, record, library, tmp_path):
     require_fresh(record, plan, weights, library, "GPU")
     with pytest.raises(InvalidArgument, match="stale: it was built for the GPU 'GPU', and here is 'another'"):
         require_fresh(record, plan, weights, library, "another")
-    with pytest.raises(InvalidArgument, match="built for the TensorRT 'tensorrt 10.8.0'"):
+    with pytest.raises(InvalidArgument, match=r"built for the TensorRT 'tensorrt 10\.8\.0'"):
         require_fresh(replace(record, tensorrt="tensorrt 10.8.0"), plan, weights, library, "GPU")
     with pytest.raises(InvalidArgument, match="built for the number type 'float16', and here is 'float32'"):
         require_fresh(record, plan, Product().weights(), library, "GPU")
@@ -136,6 +137,16 @@ def test_absent_residuals_have_the_shapes_of_skips_and_mid(record):
     record = replace(record, graph=replace(record.graph, inputs=names))
     given = {"mid": (1, 3), "skips.0": (2, 5), "skips.1": (2, 4)}
     assert list(complete_shapes(given, record).values()) == [(1, 3), (2, 5), (2, 4), (2, 5), (2, 4), (1, 3)]
+
+
+def test_the_first_profile_that_fits_is_taken():
+    fixed = {"x": ((2, 64, 64), (2, 64, 64)), "t": ((), ())}
+    general = {"x": ((1, 32, 32), (8, 96, 96)), "t": ((), ())}
+    assert find_profile([fixed, general], {"x": (2, 64, 64), "t": ()}) == 0
+    assert find_profile([fixed, general], {"x": (2, 64, 56), "t": ()}) == 1
+    sentence = r"'x' is \(9, 64, 64\); allowed: \(2, 64, 64\) to \(2, 64, 64\)"
+    with pytest.raises(InvalidArgument, match=sentence):
+        find_profile([fixed, general], {"x": (9, 64, 64), "t": ()})
 
 
 def test_the_engine_says_what_it_lacks(network, record, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,12 +13,14 @@ from swiftdiffusion.errors import Internal, InvalidArgument
 WARM_UP_RUNS = 2  # before a capture: TensorRT and Triton make ready what a capture may not
 
 
+Shape = tuple[int, ...]
+Ranges = Mapping[str, tuple[Shape, Shape]]  # of one profile: the least and the greatest shape of each input
+
+
 class Execution:
     """Static inputs and outputs around one execution context. For one thread, on one stream."""
 
-    def __init__(
-        self, library: TensorRt, engine: Any, shapes: Mapping[str, tuple[int, ...]], stream: torch.cuda.Stream
-    ) -> None:
+    def __init__(self, library: TensorRt, engine: Any, shapes: Mapping[str, Shape], stream: torch.cuda.Stream) -> None:
         """Make ready for inputs of these shapes, by name, on the stream's device.
 
         Raises:
@@ -28,7 +30,8 @@ class Execution:
         self._library, self._stream = library, stream
         self._context = library.make_context(engine)
         device, dtypes = stream.device, _torch_dtypes(library.trt)
-        _require(self._context.set_optimization_profile_async(_find_profile(engine, shapes), stream.cuda_stream))
+        profile = find_profile(_read_profiles(engine, shapes), shapes)
+        _require(self._context.set_optimization_profile_async(profile, stream.cuda_stream))
         self.inputs = {
             name: torch.zeros(shape, dtype=dtypes[engine.get_tensor_dtype(name)], device=device)
             for name, shape in shapes.items()
@@ -89,20 +92,30 @@ class Execution:
         self._runs += 1
 
 
-def _find_profile(engine: Any, shapes: Mapping[str, Sequence[int]]) -> int:
-    """The first profile that takes all shapes: plans have the narrowest, which is the fastest, first."""
-    for profile in range(engine.num_optimization_profiles):
-        ranges = {name: engine.get_tensor_profile_shape(name, profile) for name in shapes}
-        if all(_fits(shapes[name], low, high) for name, (low, _, high) in ranges.items()):
-            return profile
-    name, shape = next((name, shape) for name, shape in shapes.items() if len(shape) > 1)
-    allowed = [
-        f"{tuple(low)} to {tuple(high)}"
-        for low, _, high in (engine.get_tensor_profile_shape(name, n) for n in range(engine.num_optimization_profiles))
-    ]
+def find_profile(profiles: Sequence[Ranges], shapes: Mapping[str, Shape]) -> int:
+    """The first profile that takes all shapes: plans have the narrowest, which is the fastest, first.
+
+    Raises:
+        InvalidArgument: there is none; names an input, its shape and what is allowed.
+    """
+    for place, ranges in enumerate(profiles):
+        if all(_fits(shape, *ranges[name]) for name, shape in shapes.items()):
+            return place
+    # what is wrong with the profile that comes nearest
+    ranges = min(profiles, key=lambda ranges: sum(not _fits(shape, *ranges[name]) for name, shape in shapes.items()))
+    name = next(name for name, shape in shapes.items() if not _fits(shape, *ranges[name]))
+    low, high = ranges[name]
     raise InvalidArgument(
-        f"the plan has no profile for inputs of this size: {name!r} is {tuple(shape)}; built for {' or '.join(allowed)}"
+        f"no profile of the plan takes these sizes: {name!r} is {tuple(shapes[name])}; allowed: {low} to {high}"
     )
+
+
+def _read_profiles(engine: Any, names: Iterable[str]) -> list[Ranges]:
+    def read(name: str, place: int) -> tuple[Shape, Shape]:
+        low, _, high = engine.get_tensor_profile_shape(name, place)
+        return tuple(low), tuple(high)
+
+    return [{name: read(name, place) for name in names} for place in range(engine.num_optimization_profiles)]
 
 
 def _fits(shape: Sequence[int], low: Sequence[int], high: Sequence[int]) -> bool:

@@ -30,9 +30,10 @@ class LiveWeights(Mapping[str, Tensor]):
         if name not in self._refittable:
             return self._base[name]
         if name not in self.buffers:
-            weight = self._base[name].detach()
-            weight = weight.T if name in self._transposed else weight
-            self.buffers[name] = weight.to(self._device).contiguous()
+            with torch.inference_mode(False):  # or it could not be written outside of that mode
+                weight = self._base[name].detach()
+                weight = weight.T if name in self._transposed else weight
+                self.buffers[name] = weight.to(self._device, copy=True, memory_format=torch.contiguous_format)
         return self.buffers[name].T if name in self._transposed else self.buffers[name]
 
     def __iter__(self) -> Iterator[str]:
