@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 TILE = 4096  # elements that one program holds at a time
-CHUNKS = 64  # at most so many chunks a picture
+PROGRAMS = 1024  # about so many gather statistics: eight for each of a large GPU's multiprocessors
 WIDEST_BLOCK = 256  # channels
 
 
@@ -147,7 +147,8 @@ class Extent:
     @property
     def pixels_a_chunk(self) -> int:
         """How many pixels the statistics of one chunk are of."""
-        return triton.cdiv(self.pixels, min(CHUNKS, triton.cdiv(self.pixels, 16)))
+        chunks = triton.cdiv(PROGRAMS, self.batch * triton.cdiv(self.channels, self.block))
+        return max(8, triton.cdiv(self.pixels, chunks))
 
     @property
     def chunks(self) -> int:

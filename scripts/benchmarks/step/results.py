@@ -88,10 +88,11 @@ class Results:
             [LABELS[system], *(f"{times[start]:.1f}" if start in times else "–" for start in ("first", "again"))]
             for system, times in self.first_images.items()
         ]
+        note = "" if self._run["settings"]["checkpoint"] == "sdxl" else " (promised of SDXL on a GPU)"
         tables = [
             format_table(header, measured),
             format_table(["start to first image, s", "nothing on disk", "caches on disk"], starts),
-            format_table([f"bar, at {self._size}", "figure", "bar", ""], bars),
+            format_table([f"bar, at {self._size}{note}", "figure", "bar", ""], bars),
             *(f"{what}: {sentence}" for what, sentence in self.failures.items()),
         ]
         return "\n\n".join(tables)
