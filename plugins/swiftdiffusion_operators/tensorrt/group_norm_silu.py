@@ -20,10 +20,11 @@ class GroupNorm(Operator):
     silu: ClassVar[bool] = False
 
     def workspace_bytes(self, shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> int:
-        """Two sums for every chunk of every group."""
-        from swiftdiffusion_operators.kernels.group_norm_silu import CHUNKS
+        """What the kernels say."""
+        from swiftdiffusion_operators.kernels.group_norm_silu import bound_workspace
 
-        return shapes[0][0] * attributes["groups"] * CHUNKS * 2 * FP32_BYTES
+        batch, channels, *_ = shapes[0]
+        return bound_workspace(batch, channels) * FP32_BYTES
 
     def launch(self, call: Call, attributes: Mapping[str, Any]) -> None:
         """Enqueue ``kernels.group_norm_silu``."""
@@ -40,6 +41,7 @@ class GroupNorm(Operator):
             bias,
             call.output,
             call.workspace,
+            call.workspace.advance(extent.table * FP32_BYTES),
             extent,
             attributes["epsilon"],
             self.silu,

@@ -14,7 +14,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Pointer:
-    """Device memory as the kernels take it in a tensor's place: dense, its address a multiple of 16 bytes."""
+    """Device memory as the kernels take it in a tensor's place."""
 
     address: int
     dtype: torch.dtype
@@ -22,6 +22,10 @@ class Pointer:
     def data_ptr(self) -> int:
         """The address."""
         return self.address
+
+    def advance(self, count: int) -> Pointer:
+        """What lies `count` bytes further on."""
+        return Pointer(self.address + count, self.dtype)
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,9 @@ def test_the_engine_says_what_it_lacks(network, record, tmp_path):
     placement = Placement(CPU, torch.float16)
     with pytest.raises(InvalidArgument, match="'tensorrt', which needs parameter 'plans'"):
         make_engine("tensorrt", network, placement)
-    plan = NetworkConfiguration(plans=tmp_path).plan("product")
+    plan = tmp_path / "product.plan"
+    assert NetworkConfiguration(plans=tmp_path).plan("product") == plan
+    assert NetworkConfiguration().plan("product") is None
     with pytest.raises(InvalidArgument, match=r"product\.json is not there; `scripts/build` writes it"):
         make_engine("auto", network, placement, plan)
     write_record(plan.with_suffix(".json"), record)
