@@ -21,6 +21,7 @@ class Parsed:
     builder: Any
     parser: Any
     network: Any
+    marked: tuple[str, ...]  # weights that are marked for refitting
 
 
 def parse(library: TensorRt, path: Path, record: GraphRecord) -> Parsed:
@@ -43,7 +44,7 @@ def parse(library: TensorRt, path: Path, record: GraphRecord) -> Parsed:
         raise Internal(f"TensorRT has {plugins} plugins for the {record.operators} operators of {path}")
     if unknown := [name for name in record.layers if not network.mark_weights_refittable(name)]:
         raise Internal(f"TensorRT does not know {len(unknown)} weights of {path}, among them {unknown[0]!r}")
-    return Parsed(builder, parser, network)
+    return Parsed(builder, parser, network, record.layers)
 
 
 def build(
@@ -76,6 +77,9 @@ def build(
         library.aim_at_absent_gpu(config)
     if refittable:
         config.set_flag(trt.BuilderFlag.REFIT_INDIVIDUAL)
+    else:
+        for name in parsed.marked:
+            parsed.network.unmark_weights_refittable(name)
     for profile in profiles:
         shapes = parsed.builder.create_optimization_profile()
         for name, tensor in inputs.items():

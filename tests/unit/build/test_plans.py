@@ -38,6 +38,12 @@ def test_a_network_is_parsed_and_built(exported, checkpoint, library, progress):
     assert any(said.startswith("Building engine") for said in progress)
 
 
+def test_tensorrt_knows_every_parameter_by_its_name(exported, library):
+    network = parse(library, exported.path, exported.record).network
+    names = exported.subject.load().weights()
+    assert [name for name in names if not network.mark_weights_refittable(name)] == []
+
+
 def test_the_shapes_that_plugins_give_are_the_networks(export, library):
     exported = export("unet_encoder")
     network = parse(library, exported.path, exported.record).network

@@ -44,7 +44,7 @@ class TensorRtEngine:
         self._device = placement.device
         with torch.cuda.device(self._device):
             self._runtime = library.trt.Runtime(library.log)
-            self._engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
+            self._engine = self._runtime.deserialize_cuda_engine(_read(plan))
             if self._engine is None:
                 raise Unavailable(f"TensorRT cannot read {plan}: {library.log.latest_error}")
             self._stream = torch.cuda.Stream()
@@ -121,6 +121,13 @@ class TensorRtEngine:
             execution = self._executions[key] = Execution(self._library, self._engine, shapes, self._stream)
         self._executions.move_to_end(key)
         return execution
+
+
+def _read(plan: Path) -> bytes:
+    try:
+        return plan.read_bytes()
+    except OSError as error:
+        raise InvalidArgument(f"{plan} cannot be read: {error.strerror}; run `scripts/build`") from None
 
 
 def complete_shapes(given: Mapping[str, tuple[int, ...]], record: PlanRecord) -> dict[str, tuple[int, ...]]:
