@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -28,6 +29,7 @@ class NetworkConfiguration:
     device: str = "auto"  # cpu, cuda or cuda:N
     dtype: str = "auto"  # a key of DTYPES
     engine: str = "auto"
+    plans: Path | None = None  # for TensorRT: the folder of plans
     threads: int = 0  # CPU threads; 0 for torch's own choice
     captures: int = 4  # how many shapes the cuda_graph engine keeps
     warm_up: str = ""  # pictures' sizes that it captures at the start: "1024x1024, 768x1344"
@@ -51,6 +53,10 @@ class NetworkConfiguration:
                 )
             sizes.append((int(match[2]), int(match[1])))
         return sizes
+
+    def plan(self, network: str) -> Path | None:
+        """The file of a network's plan, where there is a folder of them."""
+        return self.plans and self.plans / f"{network}.plan"
 
 
 def choose_placement(device: str, dtype: str, instance_kind: str, instance_device: int) -> Placement:

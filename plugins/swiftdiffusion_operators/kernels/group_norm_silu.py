@@ -172,6 +172,13 @@ class Extent:
         return min(even, WIDEST_BLOCK) if even >= 32 else min(triton.next_power_of_2(self.channels), 64)
 
 
+def bound_workspace(batch: int, channels: int) -> int:
+    """fp32 elements that suffice for up to `batch` pictures of any size."""
+    blocks = triton.cdiv(channels, Extent(batch, channels, 1, 1, True).block)
+    statistics = triton.cdiv(PROGRAMS, blocks) + batch  # no less than all pictures' chunks, rounded up for each
+    return (statistics + batch) * 2 * channels
+
+
 def launch(
     x: Tensor, shift: Tensor | None, shift_stride: int, weight: Tensor, bias: Tensor, y: Tensor,
     statistics: Tensor, table: Tensor, extent: Extent, eps: float, silu: bool,

@@ -28,9 +28,12 @@ class ControlNetService:
     """One ControlNet, shared by every UNet of its base model."""
 
     def __init__(self, configuration: ControlNetConfiguration, placement: Placement) -> None:
+        plan = f"controlnet_{configuration.controlnet.name}"
         network = load_controlnet(configuration.controlnet, placement.dtype)
         self._placement = placement
-        self._engine = make_engine(configuration.engine, network, placement, configuration.captures)
+        self._engine = make_engine(
+            configuration.engine, network, placement, configuration.captures, configuration.plan(plan)
+        )
         for height, width in configuration.warm_up_sizes:
             empty = blank(network, configuration.prompt_tokens, height, width, placement)
             latents = (height // network.pixels_a_latent, width // network.pixels_a_latent)

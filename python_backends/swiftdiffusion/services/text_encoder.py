@@ -56,8 +56,8 @@ class TextEncoderService:
         self._placement = placement
         self._tokenizers = load_tokenizers(configuration.pipeline)
         self._engines = [
-            make_engine(configuration.engine, encoder, placement)
-            for encoder in load_text_encoders(configuration.pipeline, placement.dtype)
+            make_engine(configuration.engine, encoder, placement, plan=configuration.plan(name))
+            for name, encoder in zip(NETWORKS, load_text_encoders(configuration.pipeline, placement.dtype), strict=True)
         ]
         self._patcher = Patcher({name: [e] for name, e in zip(NETWORKS, self._engines, strict=True)})
         self._loader = LoraLoader(

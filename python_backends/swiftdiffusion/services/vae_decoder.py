@@ -29,7 +29,9 @@ class VaeDecoderService:
     def __init__(self, configuration: VaeDecoderConfiguration, placement: Placement) -> None:
         network = load_vae_decoder(configuration.pipeline, placement.dtype)
         self._placement = placement
-        self._engine = make_engine(configuration.engine, network, placement, configuration.captures)
+        self._engine = make_engine(
+            configuration.engine, network, placement, configuration.captures, configuration.plan("vae_decoder")
+        )
         channels, scale = read_latent_extent(configuration.pipeline)
         for height, width in configuration.warm_up_sizes:
             self._engine(self._place(np.zeros((1, channels, height // scale, width // scale), np.float32)))
