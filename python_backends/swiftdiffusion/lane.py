@@ -81,10 +81,14 @@ class Lane:
         self._served_controlnets = served_controlnets
         encoder, decoder = load_unet(folder, placement.dtype)
         kind, captures = configuration.engine, configuration.captures
-        self._encoder = make_engine(kind, encoder, placement, captures, configuration.plan("unet_encoder"))
+        self._encoder = make_engine(
+            kind, encoder, placement, captures=captures, plan=configuration.plan("unet_encoder")
+        )
         # with ControlNets' residuals and without
-        self._decoder = make_engine(kind, decoder, placement, 2 * captures, configuration.plan("unet_decoder"))
-        self._advance = make_engine("torch" if kind == "torch" else "auto", Advance(), placement, captures)
+        self._decoder = make_engine(
+            kind, decoder, placement, captures=2 * captures, plan=configuration.plan("unet_decoder")
+        )
+        self._advance = make_engine("torch" if kind == "torch" else "auto", Advance(), placement, captures=captures)
         self._patcher = Patcher({"unet": [self._encoder, self._decoder]})
         self._loader = LoraLoader(
             AdapterStore(configuration.adapters),

@@ -39,7 +39,7 @@ KINDS: dict[str, Callable[[Network, Placement, int], Engine]] = {"torch": TorchE
 
 
 def make_engine(
-    kind: str, network: Network, placement: Placement, captures: int = 1, plan: Path | None = None
+    kind: str, network: Network, placement: Placement, *, captures: int = 1, plan: Path | None = None
 ) -> Engine:
     """Make `network` ready on `placement`.
 

@@ -32,7 +32,7 @@ class ControlNetService:
         network = load_controlnet(configuration.controlnet, placement.dtype)
         self._placement = placement
         self._engine = make_engine(
-            configuration.engine, network, placement, configuration.captures, configuration.plan(plan)
+            configuration.engine, network, placement, captures=configuration.captures, plan=configuration.plan(plan)
         )
         for height, width in configuration.warm_up_sizes:
             empty = blank(network, configuration.prompt_tokens, height, width, placement)

@@ -30,7 +30,11 @@ class VaeDecoderService:
         network = load_vae_decoder(configuration.pipeline, placement.dtype)
         self._placement = placement
         self._engine = make_engine(
-            configuration.engine, network, placement, configuration.captures, configuration.plan("vae_decoder")
+            configuration.engine,
+            network,
+            placement,
+            captures=configuration.captures,
+            plan=configuration.plan("vae_decoder"),
         )
         channels, scale = read_latent_extent(configuration.pipeline)
         for height, width in configuration.warm_up_sizes:

@@ -157,11 +157,11 @@ def test_the_engine_says_what_it_lacks(network, record, tmp_path):
     assert NetworkConfiguration(plans=tmp_path).plan("product") == plan
     assert NetworkConfiguration().plan("product") is None
     with pytest.raises(InvalidArgument, match=r"product\.json is not there; `scripts/build` writes it"):
-        make_engine("auto", network, placement, plan)
+        make_engine("auto", network, placement, plan=plan)
     write_record(plan.with_suffix(".json"), record)
     write_record(plan.with_suffix(".json"), replace(record, tensorrt="tensorrt_rtx 1.7"))
     with pytest.raises(Unavailable, match="runs on NVIDIA GPUs"):
-        make_engine("auto", network, placement, plan)
+        make_engine("auto", network, placement, plan=plan)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("auto", "TensorRT"), ("tensorrt_rtx", "tensorrt_rtx")])
