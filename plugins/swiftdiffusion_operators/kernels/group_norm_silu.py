@@ -148,7 +148,12 @@ class Extent:
     def pixels_a_chunk(self) -> int:
         """How many pixels the statistics of one chunk are of."""
         chunks = triton.cdiv(PROGRAMS, self.batch * triton.cdiv(self.channels, self.block))
-        return max(8, triton.cdiv(self.pixels, chunks))
+        return triton.cdiv(triton.cdiv(self.pixels, chunks), self.rows) * self.rows
+
+    @property
+    def rows(self) -> int:
+        """Pixels that a program holds at a time."""
+        return min(max(1, TILE // self.block), 64)
 
     @property
     def chunks(self) -> int:
@@ -203,7 +208,11 @@ def launch(
     chunked = (pixels, extent.pixels_a_chunk)
     if extent.channels_last:
         gather_channels_last[(extent.chunks, triton.cdiv(channels, block), batch)](
+<<<<<<< Updated upstream
             x, statistics, *chunked, C=channels, CHANNELS=block, PIXELS=min(rows, 64)
+=======
+            x, statistics, *chunked, C=channels, CHANNELS=block, PIXELS=extent.rows, **options
+>>>>>>> Stashed changes
         )
     else:
         tile = min(TILE, triton.next_power_of_2(extent.pixels_a_chunk))
