@@ -208,11 +208,7 @@ def launch(
     chunked = (pixels, extent.pixels_a_chunk)
     if extent.channels_last:
         gather_channels_last[(extent.chunks, triton.cdiv(channels, block), batch)](
-<<<<<<< Updated upstream
-            x, statistics, *chunked, C=channels, CHANNELS=block, PIXELS=min(rows, 64)
-=======
-            x, statistics, *chunked, C=channels, CHANNELS=block, PIXELS=extent.rows, **options
->>>>>>> Stashed changes
+            x, statistics, *chunked, C=channels, CHANNELS=block, PIXELS=extent.rows
         )
     else:
         tile = min(TILE, triton.next_power_of_2(extent.pixels_a_chunk))
