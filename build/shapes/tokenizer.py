@@ -64,8 +64,11 @@ def learn_merges(words: Sequence[str]) -> list[tuple[str, str]]:
     return merges
 
 
-def build_tokenizer() -> "CLIPTokenizer":
-    """The tokenizer that both text encoders share; `pad_token` is the end of text, as in SDXL's first one."""
+def build_tokenizer(max_length: int = MAX_LENGTH) -> "CLIPTokenizer":
+    """The tokenizer that both text encoders share; `pad_token` is the end of text, as in SDXL's first one.
+
+    `max_length` is what it pads and cuts to, in tokens.
+    """
     from transformers import CLIPTokenizer
 
     alphabet = byte_alphabet()
@@ -74,7 +77,7 @@ def build_tokenizer() -> "CLIPTokenizer":
     return CLIPTokenizer(
         vocab={token: index for index, token in enumerate(tokens)},
         merges=merges,
-        model_max_length=MAX_LENGTH,
+        model_max_length=max_length,
     )
 
 

@@ -1,7 +1,10 @@
 """Fused operators: each one a PyTorch op with a plain CPU implementation and a GPU kernel, one a file."""
 
+from swiftdiffusion_operators.add_bias import add_bias
 from swiftdiffusion_operators.add_layer_norm import add_layer_norm
+from swiftdiffusion_operators.cross_attention import cross_attention
 from swiftdiffusion_operators.geglu import geglu
+from swiftdiffusion_operators.geglu_linear import geglu_linear
 from swiftdiffusion_operators.group_norm_silu import group_norm_silu
 
-__all__ = ["add_layer_norm", "geglu", "group_norm_silu"]
+__all__ = ["add_bias", "add_layer_norm", "cross_attention", "geglu", "geglu_linear", "group_norm_silu"]

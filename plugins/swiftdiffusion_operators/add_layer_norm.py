@@ -25,6 +25,13 @@ def add_layer_norm(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, ep
     return total, functional.layer_norm(total, weight.shape, weight, bias, eps)
 
 
+@add_layer_norm.register_kernel("cuda")
+def _(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    from swiftdiffusion_operators.kernels import add_layer_norm as kernel
+
+    return kernel.run(x, residual, weight, bias, eps)
+
+
 @add_layer_norm.register_fake
 def _(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), torch.empty_like(x)

@@ -21,6 +21,13 @@ def geglu(x: Tensor) -> Tensor:
     return values * functional.gelu(gates)
 
 
+@geglu.register_kernel("cuda")
+def _(x: Tensor) -> Tensor:
+    from swiftdiffusion_operators.kernels import geglu as kernel
+
+    return kernel.run(x)
+
+
 @geglu.register_fake
 def _(x: Tensor) -> Tensor:
     return x.new_empty((*x.shape[:-1], x.shape[-1] // 2))

@@ -28,6 +28,15 @@ def group_norm_silu(
     return (functional.silu(normed) if silu else normed).contiguous(memory_format=_memory_format(x))
 
 
+@group_norm_silu.register_kernel("cuda")
+def _(
+    x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool = True, shift: Tensor | None = None
+) -> Tensor:
+    from swiftdiffusion_operators.kernels import group_norm_silu as kernel
+
+    return kernel.run(x, weight, bias, groups, eps, silu, shift)
+
+
 @group_norm_silu.register_fake
 def _(
     x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool = True, shift: Tensor | None = None

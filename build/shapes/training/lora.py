@@ -11,10 +11,10 @@ from shapes.training.denoising import DROP_PROMPT, denoising_loss, encode_prompt
 from shapes.training.loop import Schedule, train
 
 SCHEDULES = {
-    "outline": Schedule(steps=700, batch=256, rate=2e-3, seed=5, weight_decay=0.0),
+    "outline": Schedule(steps=2000, batch=256, rate=2e-3, seed=5, weight_decay=0.0),
     "pixelated": Schedule(steps=700, batch=256, rate=2e-3, seed=6, weight_decay=0.0),
     "night": Schedule(steps=700, batch=256, rate=2e-3, seed=7, weight_decay=0.0),
-    "hatching": Schedule(steps=700, batch=256, rate=2e-3, seed=8, weight_decay=0.0),
+    "hatching": Schedule(steps=2000, batch=256, rate=2e-3, seed=8, weight_decay=0.0),
 }
 _SCENES = 12_000
 

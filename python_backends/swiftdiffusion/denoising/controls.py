@@ -41,7 +41,7 @@ def start_controls(
 
 def sum_residuals(
     running: Sequence[tuple[Control, Future[Tensor]]], shapes: Sequence[torch.Size], like: Tensor
-) -> list[Tensor]:
+) -> list[Tensor] | None:
     """Wait for the ControlNets and add up scale x residual, in the request's order, as diffusers does.
 
     Args:
@@ -50,12 +50,14 @@ def sum_residuals(
         like: a tensor of the UNet's device and dtype.
 
     Returns:
-        One residual for each shape; zeros where no ControlNet acts.
+        One residual for each shape, channels last; None where no ControlNet acts.
 
     Raises:
         Internal: a ControlNet made for another UNet.
         Unavailable: one that did not answer in time.
     """
+    if not running:
+        return None
     total = torch.zeros(sum(shape.numel() for shape in shapes), dtype=like.dtype, device=like.device)
     for control, future in running:
         residuals = wait_for(future, f"ControlNet {control.name!r}", control.timeout_s)
@@ -65,5 +67,8 @@ def sum_residuals(
                 f"{total.numel()}: it was made for another base model"
             )
         total += residuals.to(total) * control.scale
-    sizes = [shape.numel() for shape in shapes]
-    return [part.view(shape) for part, shape in zip(total.split(sizes), shapes, strict=True)]
+    parts = total.split([shape.numel() for shape in shapes])
+    return [
+        part.view(batch, height, width, channels).permute(0, 3, 1, 2)
+        for part, (batch, channels, height, width) in zip(parts, shapes, strict=True)
+    ]

@@ -72,7 +72,7 @@ def denoise(
         with stopwatch("controlnet_wait"):
             residuals = sum_residuals(running, [tensor.shape for tensor in (*skips, mid)], like=mid)
         with stopwatch("unet_decoder"):
-            noise = decoder(mid, embedding, conditioning.prompt_embeds, skips, residuals)
+            noise = decoder(mid, embedding, skips, residuals, conditioning.prompt_embeds)
 
         with stopwatch("scheduler"):
             noise = guide(noise, guidance_scale)

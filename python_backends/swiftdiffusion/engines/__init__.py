@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from torch import Tensor
 
+from swiftdiffusion.engines.cuda_graph_engine import CudaGraphEngine
 from swiftdiffusion.engines.torch_engine import TorchEngine
 from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.networks.network import Network
 from swiftdiffusion.placement import Placement
 
-KINDS = {"torch": TorchEngine}
-
 
 class Engine(Protocol):
-    """A network on its device: call it, read its weights' names, change its weights."""
+    """A network on its device: call it, read its weights' names, change its weights.
+
+    Inputs that are steady (see `Network`) must not be written between two calls that pass the same tensor.
+    """
 
     def __call__(self, *inputs: Any) -> Any:
         """Run the network; inputs and outputs as the network's ``forward`` has them."""
@@ -27,6 +29,12 @@ class Engine(Protocol):
     def refit(self, weights: Mapping[str, Tensor]) -> None:
         """Overwrite the named weights; what runs next sees them."""
 
+    def weights_changed(self) -> None:
+        """Say that live weights were written without `refit`; what runs next sees them."""
+
+
+KINDS: dict[str, Callable[[Network, Placement], Engine]] = {"torch": TorchEngine, "cuda_graph": CudaGraphEngine}
+
 
 def make_engine(kind: str, network: Network, placement: Placement) -> Engine:
     """Make `network` ready on `placement`; `kind` is a key of `KINDS`, or ``auto`` for the best there is.
@@ -35,7 +43,7 @@ def make_engine(kind: str, network: Network, placement: Placement) -> Engine:
         InvalidArgument: a kind that does not exist.
     """
     if kind == "auto":
-        kind = "torch"
+        kind = "cuda_graph" if placement.device.type == "cuda" else "torch"
     if kind not in KINDS:
         raise InvalidArgument(f"parameter 'engine' is {kind!r}; allowed: auto, {', '.join(KINDS)}")
     return KINDS[kind](network, placement)

@@ -7,64 +7,99 @@ Parameters keep the names that they have in diffusers' UNet, which is how LoRAs 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor
 
 from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.networks.network import Network
+from swiftdiffusion.networks.steering import Steering
 
 
-class UNetEncoder(Network):
-    """Time and size embeddings, the down blocks and the mid block."""
+class Encoder(Network):
+    """Time and size embeddings, the down blocks and the mid block, which a ControlNet has too."""
 
-    def __init__(self, unet: UNet2DConditionModel) -> None:
+    def __init__(self, model: UNet2DConditionModel | ControlNetModel) -> None:
         super().__init__()
-        self.conv_in = unet.conv_in
-        self.time_proj = unet.time_proj
-        self.time_embedding = unet.time_embedding
-        self.add_time_proj = unet.add_time_proj
-        self.add_embedding = unet.add_embedding
-        self.down_blocks = unet.down_blocks
-        self.mid_block = unet.mid_block
+        self.conv_in = model.conv_in
+        self.time_proj = model.time_proj
+        self.time_embedding = model.time_embedding
+        self.add_time_proj = model.add_time_proj
+        self.add_embedding = model.add_embedding
+        self.down_blocks = model.down_blocks
+        self.mid_block = model.mid_block
+        self.steering = Steering()
 
-    def forward(
-        self, sample: Tensor, timestep: Tensor, prompt_embeds: Tensor, pooled: Tensor, time_ids: Tensor
-    ) -> tuple[Tensor, ...]:
-        """Encode a noisy sample.
+    def embed_sizes(self, pooled: Tensor, time_ids: Tensor) -> Tensor:
+        """Embed pooled [batch, pooled width] and time_ids [batch, 6] to [batch, width]."""
+        sizes = self.add_time_proj(time_ids.flatten()).reshape(pooled.shape[0], -1)
+        return self.add_embedding(torch.cat([pooled, sizes.to(pooled.dtype)], dim=-1))
 
-        Args:
-            sample: [batch, 4, h, w], scaled for this timestep by the scheduler.
-            timestep: scalar.
-            prompt_embeds: [batch, tokens, width].
-            pooled: [batch, pooled width].
-            time_ids: [batch, 6], SDXL's size conditioning (arXiv 2307.01952, section 2.2).
+    def embed_time(self, sample: Tensor, timestep: Tensor) -> Tensor:
+        """Embed a scalar timestep to [batch, width]."""
+        return self.time_embedding(self.time_proj(timestep.expand(sample.shape[0])).to(sample.dtype))
 
-        Returns:
-            The mid block's output, the time embedding [batch, width], then one skip for each input that
-            the up blocks take, in the order of the down blocks.
-        """
-        batch = sample.shape[0]
-        embedding = self.time_embedding(self.time_proj(timestep.expand(batch)).to(sample.dtype))
-        sizes = self.add_time_proj(time_ids.flatten()).reshape(batch, -1)
-        embedding = embedding + self.add_embedding(torch.cat([pooled, sizes], dim=-1).to(embedding.dtype))
-
-        hidden = self.conv_in(sample)
+    def encode(self, hidden: Tensor, embedding: Tensor, prepared: Any) -> tuple[list[Tensor], Tensor]:
+        """Run the blocks; returns the skips, in the order of the down blocks, and the mid block's output."""
+        prompt, time = self.steering.prompt(prepared), self.steering.time(embedding, prepared)
         skips = [hidden]
         for block in self.down_blocks:
             if getattr(block, "has_cross_attention", False):
-                hidden, states = block(hidden, embedding, encoder_hidden_states=prompt_embeds)
+                hidden, states = block(hidden, time, encoder_hidden_states=prompt)
             else:
-                hidden, states = block(hidden, embedding)
+                hidden, states = block(hidden, time)
             skips.extend(states)
-        mid = self.mid_block(hidden, embedding, encoder_hidden_states=prompt_embeds)
+        return skips, self.mid_block(hidden, time, encoder_hidden_states=prompt)
+
+
+class UNetEncoder(Encoder):
+    """The UNet's first half.
+
+    Called with
+
+    - sample: [batch, 4, h, w], scaled for this timestep by the scheduler,
+    - timestep: scalar,
+    - prompt_embeds: [batch, tokens, width],
+    - pooled: [batch, pooled width],
+    - time_ids: [batch, 6], SDXL's size conditioning (arXiv 2307.01952, section 2.2),
+
+    it returns the mid block's output, the time embedding [batch, width], then one skip for each input that the up
+    blocks take, in the order of the down blocks.
+    """
+
+    steady = 3
+
+    def prepare(self, prompt_embeds: Tensor, pooled: Tensor, time_ids: Tensor) -> Any:
+        """The sizes' embedding and the prompt as the blocks take it."""
+        return self.embed_sizes(pooled, time_ids), self.steering.prepare(prompt_embeds)
+
+    def step(self, sample: Tensor, timestep: Tensor, prepared: Any) -> tuple[Tensor, ...]:
+        """Encode a noisy sample."""
+        sizes, prompt = prepared
+        embedding = self.embed_time(sample, timestep) + sizes
+        skips, mid = self.encode(self.conv_in(sample), embedding, prompt)
         return (mid, embedding, *skips)
 
 
 class UNetDecoder(Network):
-    """The up blocks and the output convolution; ControlNet residuals are inputs."""
+    """The up blocks and the output convolution; ControlNet residuals are inputs.
+
+    Called with
+
+    - mid: the mid block's output,
+    - embedding: the time embedding [batch, width],
+    - skips: as `UNetEncoder` returns them,
+    - residuals: the ControlNets' sum, shaped as the skips and, last, as `mid`; None where no ControlNet acts,
+    - prompt_embeds: [batch, tokens, width],
+
+    it predicts the noise [batch, 4, h, w].
+    """
+
+    steady = 1
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
         super().__init__()
@@ -72,35 +107,30 @@ class UNetDecoder(Network):
         self.conv_norm_out = unet.conv_norm_out
         self.conv_act = unet.conv_act
         self.conv_out = unet.conv_out
+        self.steering = Steering()
 
-    def forward(
-        self,
-        mid: Tensor,
-        embedding: Tensor,
-        prompt_embeds: Tensor,
-        skips: list[Tensor],
-        residuals: list[Tensor],
+    def prepare(self, prompt_embeds: Tensor) -> Any:
+        """The prompt as the blocks take it."""
+        return self.steering.prepare(prompt_embeds)
+
+    def step(
+        self, mid: Tensor, embedding: Tensor, skips: Sequence[Tensor], residuals: Sequence[Tensor] | None, prepared: Any
     ) -> Tensor:
-        """Predict the noise [batch, 4, h, w].
-
-        Args:
-            mid: the mid block's output.
-            embedding: the time embedding [batch, width].
-            prompt_embeds: [batch, tokens, width].
-            skips: as `UNetEncoder` returns them.
-            residuals: the ControlNets' sum, shaped as the skips and, last, as `mid`; zeros for none.
-        """
-        hidden = mid + residuals[-1]
-        states = [skip + residual for skip, residual in zip(skips, residuals[:-1], strict=True)]
+        """Decode, from the mid block's output up."""
+        prompt, time = self.steering.prompt(prepared), self.steering.time(embedding, prepared)
+        hidden, states = mid, list(skips)
+        if residuals is not None:
+            hidden = mid + residuals[-1]
+            states = [skip + residual for skip, residual in zip(skips, residuals[:-1], strict=True)]
         for block in self.up_blocks:
             count = len(block.resnets)
             taken, states = tuple(states[-count:]), states[:-count]
             # a sample that does not halve evenly grows back to the size that its next skip has
             size = states[-1].shape[2:] if states else None
             if getattr(block, "has_cross_attention", False):
-                hidden = block(hidden, taken, embedding, encoder_hidden_states=prompt_embeds, upsample_size=size)
+                hidden = block(hidden, taken, time, encoder_hidden_states=prompt, upsample_size=size)
             else:
-                hidden = block(hidden, taken, embedding, upsample_size=size)
+                hidden = block(hidden, taken, time, upsample_size=size)
         return self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
 
 
@@ -115,11 +145,16 @@ def load_unet(folder: Path, dtype: torch.dtype) -> tuple[UNetEncoder, UNetDecode
     """
     unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=dtype, use_safetensors=True)
     config = dict(unet.config)
+    require_sdxl(config, "UNet")
+    return UNetEncoder(unet), UNetDecoder(unet), config
+
+
+def require_sdxl(config: dict, network: str) -> None:
+    """Refuse a UNet or ControlNet with inputs that SDXL's does not have; raises InvalidArgument."""
     if config["addition_embed_type"] != "text_time":
         raise InvalidArgument(
-            f"the UNet's addition_embed_type is {config['addition_embed_type']!r}; SDXL's 'text_time' is served"
+            f"the {network}'s addition_embed_type is {config['addition_embed_type']!r}; SDXL's 'text_time' is served"
         )
     for part in ("class_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim", "time_embedding_act_fn"):
         if config.get(part) is not None:
-            raise InvalidArgument(f"the UNet's {part} is {config[part]!r}; SDXL's has none")
-    return UNetEncoder(unet), UNetDecoder(unet), config
+            raise InvalidArgument(f"the {network}'s {part} is {config[part]!r}; SDXL's has none")

@@ -31,6 +31,6 @@ CONTROLNET = Signature(
         Port("time_ids", "TYPE_FP32", (-1, 6)),  # [batch, 6]
         Port("image", "TYPE_UINT8", (-1, -1, 3)),  # [height, width, 3]
     ),
-    # unscaled: each UNet skip's residual, then the mid block's, each [batch, c, h, w], flattened
+    # unscaled: each UNet skip's residual, then the mid block's, each [batch, h, w, c], flattened
     outputs=(Port("residuals", "TYPE_FP32", (-1,)),),
 )

@@ -19,8 +19,8 @@ def encode(sample, timestep, *_):
     return sample * 0, sample.new_zeros(2, 8), sample
 
 
-def decode(mid, embedding, prompt_embeds, skips, residuals):
-    return skips[0] + residuals[0] + residuals[1]
+def decode(mid, embedding, skips, residuals, prompt_embeds):
+    return skips[0] if residuals is None else skips[0] + residuals[0] + residuals[1]
 
 
 def run(encoder=encode, controls=(), before_step=lambda _: None, after_step=lambda _: None, steps=3):

@@ -74,15 +74,18 @@ def test_the_halves_make_the_whole(unet, height, width):
     flat = make_engine("torch", ControlNet(model), CPU)(sample, timestep, prompt, pooled, sizes, image)
     shapes = [tensor.shape for tensor in (*skips, mid)]
     parts = flat.split([shape.numel() for shape in shapes])
-    residuals = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
-    halves = decoder(mid, embedding, prompt, skips, residuals)
+    residuals = [
+        part.view(batch, high, wide, channels).permute(0, 3, 1, 2)
+        for part, (batch, channels, high, wide) in zip(parts, shapes, strict=True)
+    ]
+    halves = decoder(mid, embedding, skips, residuals, prompt)
 
     # not bit for bit: a matrix product's rounding may depend on where its operands lie in memory
     assert torch.allclose(halves, whole, atol=1e-5)
-    nothing = decoder(mid, embedding, prompt, skips, [torch.zeros(shape) for shape in shapes])
+    alone = decoder(mid, embedding, skips, None, prompt)
     plain = unet(sample, timestep, prompt, added_cond_kwargs=conditions).sample
-    assert torch.allclose(nothing, plain, atol=1e-5)
-    assert not torch.allclose(nothing, whole, atol=1e-3)
+    assert torch.allclose(alone, plain, atol=1e-5)
+    assert not torch.allclose(alone, whole, atol=1e-3)
 
 
 def test_weights_keep_their_names_in_the_checkpoint(unet):
@@ -105,5 +108,5 @@ def test_another_kind_of_unet_is_refused(tmp_path):
 
 
 def test_an_unknown_engine_is_refused(unet):
-    with pytest.raises(InvalidArgument, match="'engine' is 'onnx'; allowed: auto, torch"):
+    with pytest.raises(InvalidArgument, match="'engine' is 'onnx'; allowed: auto, torch, cuda_graph"):
         make_engine("onnx", UNetEncoder(unet), CPU)

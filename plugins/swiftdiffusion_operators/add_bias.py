@@ -1,0 +1,30 @@
+"""A convolution's bias and the residual after it, added at once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+@torch.library.custom_op("swiftdiffusion::add_bias", mutates_args=())
+def add_bias(x: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
+    """Add all three.
+
+    Args:
+        x: [..., channels].
+        bias: [channels].
+        residual: shaped as `x`.
+    """
+    return x + bias + residual
+
+
+@add_bias.register_kernel("cuda")
+def _(x: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
+    from swiftdiffusion_operators.kernels import add_bias as kernel
+
+    return kernel.run(x.contiguous(), bias, residual.contiguous())
+
+
+@add_bias.register_fake
+def _(x: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
+    return torch.empty_like(x)

@@ -1,0 +1,87 @@
+"""One network captured for one set of shapes, as two CUDA graphs: what a picture's steps share, and a step.
+
+See https://pytorch.org/docs/stable/notes/cuda.html#cuda-graphs for what a graph may hold.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils.weak import WeakIdKeyDictionary
+
+from swiftdiffusion.networks.network import Network
+
+WARM_UP_CALLS = 2  # before capturing: libraries choose their kernels, Triton compiles its own
+
+# results of captures: they stay where they are, so a capture that takes them reads them in place
+_fixed: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+class Capture:
+    """The graphs, their inputs and their results."""
+
+    def __init__(self, network: Network, inputs: tuple[Any, ...]) -> None:
+        """Capture on the current device; the results for `inputs` come with the first `replay`."""
+        tensors, self._structure = tree_flatten(inputs)
+        self._inputs = [_keep(value) for value in tensors]
+        moving = len(tree_flatten(inputs[: len(inputs) - network.steady])[0])
+        self._moving = range(moving)
+        self._steady = range(moving, len(tensors))
+        held = tree_unflatten(self._inputs, self._structure)
+        steady = held[len(held) - network.steady :] if network.steady else ()
+        moving_inputs = held[: len(held) - network.steady]
+
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP_CALLS):
+                network.step(*moving_inputs, network.prepare(*steady))
+        torch.cuda.current_stream().wait_stream(stream)
+
+        pool = torch.cuda.graph_pool_handle()
+        self._prepare = torch.cuda.CUDAGraph() if network.steady else None
+        if self._prepare is None:
+            prepared = network.prepare()
+        else:
+            with torch.cuda.graph(self._prepare, pool=pool, capture_error_mode="thread_local"):
+                prepared = network.prepare(*steady)
+        self._step = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._step, pool=pool, capture_error_mode="thread_local"):
+            self._results = network.step(*moving_inputs, prepared)
+        self._prepared = prepared  # its memory is the step's to read
+        self._seen: list[Any] = [None] * len(tensors)
+        for result in tree_flatten(self._results)[0]:
+            _fixed[result] = True
+
+    def replay(self, inputs: tuple[Any, ...]) -> Any:
+        """Run on new inputs shaped as the captured ones; the results are overwritten by the next replay."""
+        tensors, _ = tree_flatten(inputs)
+        stale = False
+        for place in self._steady:
+            if self._seen[place] is not tensors[place]:
+                self._inputs[place].copy_(tensors[place], non_blocking=True)
+                self._seen[place] = tensors[place]
+                stale = True
+        if stale and self._prepare is not None:
+            self._prepare.replay()
+        for place in self._moving:
+            held = self._inputs[place]
+            if isinstance(held, Tensor) and held is not tensors[place]:
+                held.copy_(tensors[place], non_blocking=True)
+        self._step.replay()
+        return self._results
+
+    def forget(self) -> None:
+        """Take the next call's steady inputs for new."""
+        self._seen = [None] * len(self._seen)
+
+
+def _keep(value: Any) -> Any:
+    """A place for an input: its own where it never moves, else a copy, pictures channels last."""
+    if not isinstance(value, Tensor) or value in _fixed:
+        return value
+    form = torch.channels_last if value.ndim == 4 else torch.contiguous_format
+    return torch.empty_like(value, device="cuda", memory_format=form).copy_(value)

@@ -1,0 +1,76 @@
+"""The engine for NVIDIA GPUs: fused layers, channels last, replayed as CUDA graphs."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from swiftdiffusion.engines.capture import Capture
+from swiftdiffusion.errors import InvalidArgument
+from swiftdiffusion.networks.fused import fuse
+from swiftdiffusion.networks.network import Network
+from swiftdiffusion.placement import Placement
+
+CAPTURES = 4  # shapes kept, by default: one costs its activations
+
+
+class CudaGraphEngine:
+    """A network captured once for each shape of its inputs; the least recently used captures are dropped.
+
+    A call's results are the capture's own: the next call with the same shapes overwrites them. For one thread.
+    """
+
+    def __init__(self, network: Network, placement: Placement, captures: int = CAPTURES) -> None:
+        """Raises InvalidArgument where the device is no GPU."""
+        if placement.device.type != "cuda":
+            raise InvalidArgument(
+                f"parameter 'engine' is 'cuda_graph', which needs a GPU; the device is {placement.device}"
+            )
+        network = network.to(placement.device, placement.dtype).eval().requires_grad_(False)
+        self._network = network.to(memory_format=torch.channels_last)
+        self._device = placement.device
+        self._weights = self._network.weights()
+        fuse(self._network)
+        self._most = captures
+        self._captures: OrderedDict[Hashable, Capture] = OrderedDict()
+
+    @torch.inference_mode()
+    def __call__(self, *inputs: Any) -> Any:
+        """Replay the network's ``forward`` on these inputs, capturing it first for shapes not seen lately."""
+        key = _describe(inputs)
+        capture = self._captures.get(key)
+        if capture is None:
+            while len(self._captures) >= self._most:
+                self._captures.popitem(last=False)
+            with torch.cuda.device(self._device):
+                capture = self._captures[key] = Capture(self._network, inputs)
+        self._captures.move_to_end(key)
+        return capture.replay(inputs)
+
+    def parameters(self) -> Mapping[str, Tensor]:
+        """The live weights by name."""
+        return self._weights
+
+    @torch.inference_mode()
+    def refit(self, weights: Mapping[str, Tensor]) -> None:
+        """Copy into the named weights, in place and in order with the calls around it."""
+        for name, weight in weights.items():
+            self._weights[name].copy_(weight, non_blocking=True)
+        self.weights_changed()
+
+    def weights_changed(self) -> None:
+        """Say that live weights were written: what was prepared from them is prepared anew at the next call."""
+        for capture in self._captures.values():
+            capture.forget()
+
+
+def _describe(inputs: Any) -> Hashable:
+    if isinstance(inputs, Tensor):
+        return (tuple(inputs.shape), inputs.dtype)
+    if isinstance(inputs, (tuple, list)):
+        return tuple(_describe(part) for part in inputs)
+    return inputs

@@ -1,0 +1,49 @@
+"""The attentions of a transformer block: over the picture, and over the prompt."""
+
+from __future__ import annotations
+
+from diffusers.models.attention_processor import Attention
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from swiftdiffusion.networks.fused.merging import merge
+from swiftdiffusion_operators import cross_attention
+
+
+class SelfAttention(nn.Module):
+    """Attention of every pixel to all; queries, keys and values are one product. Without the output's projection."""
+
+    def __init__(self, attention: Attention) -> None:
+        super().__init__()
+        self.to_q, self.to_k, self.to_v = attention.to_q, attention.to_k, attention.to_v
+        self.to_out, self.heads = attention.to_out, attention.heads
+        self._merged = [merge([self.to_q.weight, self.to_k.weight, self.to_v.weight])]  # a list: not a parameter
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [batch, pixels, width]; returns the same shape."""
+        mixed = functional.linear(x, self._merged[0])
+        q, k, v = mixed.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        # of the kernels that torch may choose cuDNN's is the fastest on Hopper, so it is not left to chance
+        with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.MATH], set_priority=True):
+            attended = functional.scaled_dot_product_attention(q, k, v)
+        return attended.transpose(1, 2).flatten(2)
+
+
+class CrossAttention(nn.Module):
+    """Attention of every pixel to the prompt, whose keys and values are computed beforehand."""
+
+    def __init__(self, attention: Attention) -> None:
+        super().__init__()
+        self.to_q, self.to_k, self.to_v = attention.to_q, attention.to_k, attention.to_v
+        self.to_out, self.heads = attention.to_out, attention.heads
+        self._merged = [merge([self.to_k.weight, self.to_v.weight])]
+
+    def project(self, prompt_embeds: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [batch, tokens, width] of a prompt [batch, tokens, prompt width]."""
+        keys, values = functional.linear(prompt_embeds, self._merged[0]).chunk(2, dim=-1)
+        return keys, values
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """x [batch, pixels, width]; returns the same shape."""
+        return cross_attention(self.to_q(x), keys, values, self.heads)

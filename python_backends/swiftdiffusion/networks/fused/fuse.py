@@ -1,0 +1,45 @@
+"""Exchange a network's layers for fused ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from diffusers.models.attention_processor import Attention
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from torch import nn
+
+from swiftdiffusion.networks.fused.norm import GroupNormSiLU
+from swiftdiffusion.networks.fused.resnet import ResnetBlock
+from swiftdiffusion.networks.fused.steering import FusedSteering
+from swiftdiffusion.networks.fused.transformer import Transformer
+from swiftdiffusion.networks.fused.vae_attention import VaeAttention
+from swiftdiffusion.networks.network import Network
+
+
+def fuse(network: Network) -> None:
+    """Exchange, in place, every layer that has a fused form; call it once the network is where it will run.
+
+    Moving the network afterwards would part the merged weights from the named ones that are views of them.
+    """
+    _exchange(network, ResnetBlock2D, ResnetBlock, ResnetBlock.fits)
+    _exchange(network, Transformer2DModel, Transformer, lambda _: True)
+    _exchange(
+        network, Attention, VaeAttention, lambda attention: attention.heads == 1 and attention.residual_connection
+    )
+    for module in network.modules():
+        if isinstance(getattr(module, "conv_norm_out", None), nn.GroupNorm):
+            module.conv_norm_out = GroupNormSiLU(module.conv_norm_out)
+            module.conv_act = nn.Identity()
+    if hasattr(network, "steering"):
+        network.steering = FusedSteering(network)
+
+
+def _exchange(
+    network: nn.Module, kind: type[nn.Module], make: Callable[[Any], nn.Module], fits: Callable[[Any], bool]
+) -> None:
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, kind) and fits(child):
+                setattr(module, name, make(child))

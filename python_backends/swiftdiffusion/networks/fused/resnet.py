@@ -1,0 +1,56 @@
+"""The residual block of the UNet, the ControlNet and the VAE."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffusers.models.resnet import ResnetBlock2D
+from torch import Tensor, nn
+from torch.nn import functional
+
+from swiftdiffusion.networks.fused.layout import from_pixels, to_pixels
+from swiftdiffusion.networks.fused.norm import GroupNormSiLU
+from swiftdiffusion_operators import add_bias
+
+
+class ResnetBlock(nn.Module):
+    """diffusers' ``ResnetBlock2D`` with six passes over the picture less.
+
+    The first convolution's bias and the time embedding enter the second GroupNorm as its shift; the second
+    convolution's bias and the residual are added at once.
+    """
+
+    def __init__(self, block: ResnetBlock2D) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = GroupNormSiLU(block.norm1), GroupNormSiLU(block.norm2)
+        self.conv1, self.conv2 = block.conv1, block.conv2
+        self.time_emb_proj, self.conv_shortcut = block.time_emb_proj, block.conv_shortcut
+
+    @staticmethod
+    def fits(block: ResnetBlock2D) -> bool:
+        """Whether the block is of the plain kind that SDXL has."""
+        return (
+            block.time_embedding_norm == "default"
+            and block.upsample is None
+            and block.downsample is None
+            and block.output_scale_factor == 1
+            and not block.skip_time_act
+            and isinstance(block.nonlinearity, nn.SiLU)
+        )
+
+    def forward(self, x: Tensor, temb: Any = None) -> Tensor:
+        """x [batch, channels, h, w] channels last; `temb` what `TimeShifts` gave, None in the VAE."""
+        if temb is None:
+            shift = self.conv1.bias.expand(x.shape[0], -1)
+        else:
+            shift = temb[self]
+        hidden = self._convolve(self.conv1, self.norm1(x))
+        hidden = self._convolve(self.conv2, self.norm2(hidden, shift))
+        pixels = to_pixels(x)
+        if self.conv_shortcut is not None:
+            pixels = functional.linear(pixels, self.conv_shortcut.weight.flatten(1), self.conv_shortcut.bias)
+        return from_pixels(add_bias(to_pixels(hidden), self.conv2.bias, pixels))
+
+    @staticmethod
+    def _convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
+        return functional.conv2d(x, conv.weight, None, conv.stride, conv.padding)
