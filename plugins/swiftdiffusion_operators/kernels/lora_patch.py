@@ -48,6 +48,9 @@ class Tiling:
     stages: int = 2
 
 
+TILING = Tiling()
+
+
 @triton.jit
 def patch_tile(
     tiles, layers, terms, scales,
@@ -131,7 +134,7 @@ def _align(elements, ALIGNED: tl.constexpr):
 class GroupedPatch:
     """Tables for `patch_tile`, and the tensors that they point to."""
 
-    def __init__(self, patches: Sequence[WeightPatch], tiling: Tiling = Tiling()) -> None:
+    def __init__(self, patches: Sequence[WeightPatch], tiling: Tiling = TILING) -> None:
         groups: dict[_Kind, list[_Layer]] = defaultdict(list)
         for patch in patches:
             layer = _Layer(patch)
