@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from swiftdiffusion.adapters.bounded import BoundedLoras
-from swiftdiffusion.adapters.loading import LoraLoader
+from swiftdiffusion.adapters.loading import FoundLora, LoraLoader
+from swiftdiffusion.adapters.opening import StoreConfiguration, open_store
 from swiftdiffusion.adapters.patching import Patcher
-from swiftdiffusion.adapters.store import AdapterStore
 from swiftdiffusion.adapters.targets import Targets
 from swiftdiffusion.configuration import require_range
 from swiftdiffusion.denoising.conditioning import Conditioning, Embedding, condition
@@ -25,6 +25,7 @@ from swiftdiffusion.denoising.loop import Step, denoise
 from swiftdiffusion.denoising.schedulers import load_scheduler_config, make_scheduler
 from swiftdiffusion.denoising.stopwatch import Stopwatch
 from swiftdiffusion.engines import make_engine
+from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.networks.unet import load_unet
 from swiftdiffusion.placement import NetworkConfiguration, Placement
 from swiftdiffusion.request.images import encode_preview
@@ -38,23 +39,34 @@ PREVIEW_LATENTS = 32  # a preview's longer side in latents: decoding it costs li
 
 
 @dataclass(frozen=True, kw_only=True)
-class LaneConfiguration(NetworkConfiguration, Limits):
+class LaneConfiguration(NetworkConfiguration, StoreConfiguration, Limits):
     """`swiftdiffusion`'s parameters."""
 
     pipeline: Path  # a diffusers folder
-    adapters: Path  # the folder of LoRAs
     text_encoder: str = "text_encoder"
     vae_decoder: str = "vae_decoder"
     controlnet_prefix: str = "controlnet_"  # a ControlNet `edges` is the model `controlnet_edges`
     lora_cache_mb: int = 1024
     lora_timeout_s: float = 30.0
+    pristine_weights: str = "device"  # or host: where the copies lie that LoRAs are added to
     service_timeout_s: float = 120.0  # how long one call to another model may take
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        StoreConfiguration.__post_init__(self)
+        Limits.__post_init__(self)
+        if self.pristine_weights not in ("device", "host"):
+            raise InvalidArgument(f"parameter 'pristine_weights' is {self.pristine_weights!r}; allowed: device, host")
         require_range("lora_cache_mb", self.lora_cache_mb, 0, 1_000_000)
         require_range("lora_timeout_s", self.lora_timeout_s, 0.1, 3600)
         require_range("service_timeout_s", self.service_timeout_s, 0.1, 3600)
+
+
+@dataclass(frozen=True)
+class AcceptedRequest:
+    """A request that can be served, and its LoRAs as they were found."""
+
+    request: PictureRequest
+    loras: tuple[FoundLora, ...]
 
 
 class Lane:
@@ -76,9 +88,9 @@ class Lane:
         encoder, decoder, unet_config = load_unet(folder, placement.dtype)
         self._encoder = make_engine(configuration.engine, encoder, placement)
         self._decoder = make_engine(configuration.engine, decoder, placement)
-        self._patcher = Patcher({"unet": [self._encoder, self._decoder]})
+        self._patcher = Patcher({"unet": [self._encoder, self._decoder]}, configuration.pristine_weights == "host")
         self._loader = LoraLoader(
-            AdapterStore(configuration.adapters),
+            open_store(configuration),
             Targets.read(folder),
             ("unet",),
             placement.device,
@@ -94,32 +106,35 @@ class Lane:
         index = json.loads((folder / "model_index.json").read_text())
         self._zeros_for_no_negative: bool = index.get("force_zeros_for_empty_prompt", True)
 
-    def accept(self, tensors: Mapping[str, NDArray[Any]]) -> PictureRequest:
+    def accept(self, tensors: Mapping[str, NDArray[Any]]) -> AcceptedRequest:
         """Check a request, its LoRAs' files included, before any work; raises as `parse_request`, or NotFound."""
         request = parse_request(tensors, self._configuration, self._served_controlnets)
-        for lora in request.loras:
-            self._loader.inspect(lora.name)
-        return request
+        return AcceptedRequest(request, tuple(self._loader.inspect(lora.name) for lora in request.loras))
 
-    def draw(self, request: PictureRequest, check: Callable[[], None], report: Callable[[Progress], None]) -> Picture:
-        """Draw one picture; the weights are afterwards what they were.
+    def draw(
+        self, accepted: AcceptedRequest, check: Callable[[], None], report: Callable[[Progress], None] | None
+    ) -> Picture:
+        """Draw one picture. The request's LoRAs stay in the weights for the next one, which may want the same.
 
         Args:
-            request: what `accept` gave.
+            accepted: what `accept` gave.
             check: raises when the picture is no longer wanted; asked at least once a step.
-            report: called after every step.
+            report: called after every step; without it there are no previews.
         """
+        request = accepted.request
         stopwatch = Stopwatch()
         check()
         scheduler = make_scheduler(request.scheduler, self._scheduler_config, request.steps, self._placement.device)
-        names, scales = [lora.name for lora in request.loras], [lora.scale for lora in request.loras]
-        loras = BoundedLoras(
-            self._loader.begin(names, scales),
-            self._patcher,
-            request.lora_bound,
-            self._configuration.lora_timeout_s,
-            check,
-        )
+        with stopwatch("loras"):
+            loras = BoundedLoras(
+                self._loader,
+                self._patcher,
+                accepted.loras,
+                [lora.scale for lora in request.loras],
+                request.lora_bound,
+                self._configuration.lora_timeout_s,
+                check,
+            )
         with stopwatch("text_encoder"):
             conditioning, cached = self._condition(request)
         generator = torch.Generator("cpu").manual_seed(request.seed)
@@ -131,25 +146,24 @@ class Lane:
                 loras.settle(step)
 
         def after_step(step: Step) -> None:
+            if report is None:
+                return
             with stopwatch("preview"):
                 report(Progress(step.number, step.of, stopwatch.total, self._preview(request, step)))
 
-        try:
-            latents = denoise(
-                self._encoder,
-                self._decoder,
-                scheduler,
-                latents,
-                conditioning,
-                self._attach(request, conditioning),
-                request.guidance_scale,
-                generator,
-                before_step,
-                after_step,
-                stopwatch,
-            )
-        finally:
-            self._patcher.restore()
+        latents = denoise(
+            self._encoder,
+            self._decoder,
+            scheduler,
+            latents,
+            conditioning,
+            self._attach(request, conditioning),
+            request.guidance_scale,
+            generator,
+            before_step,
+            after_step,
+            stopwatch,
+        )
         check()
         with stopwatch("vae_decoder"):
             pixels = self._vae_decoder.decode(latents)

@@ -141,8 +141,14 @@ class GroupedPatch:
             groups[layer.kind].append(layer)
         self._launches = [_Launch(kind, layers, tiling) for kind, layers in groups.items()]
 
+        # made on one stream and read on another: the allocator must know before it hands their memory on
+        parts = (part for launch in self._launches for part in launch.list_tensors())
+        self._read = list({part.untyped_storage().data_ptr(): part for part in parts if part.is_cuda}.values())
+
     def run(self) -> None:
         """Write the live weights, on the current stream."""
+        for tensor in self._read:
+            tensor.record_stream(torch.cuda.current_stream(tensor.device))
         for launch in self._launches:
             launch.run()
 
@@ -171,11 +177,11 @@ class _Layer:
             Term(term.down.to(dtype), None if term.up is None else term.up.to(dtype), term.scale) for term in terms
         ]
         self.gain = patch.gain
-        factors = [factor for term in self.terms for factor in (term.down, term.up) if factor is not None]
+        self.factors = [part for term in self.terms for part in (term.down, term.up) if part is not None]
         self.kind = _Kind(
             weight=patch.live.dtype,
             factor=dtype,
-            aligned=all(_is_aligned(matrix) for matrix in (self.live, self.pristine, *factors)),
+            aligned=all(_is_aligned(matrix) for matrix in (self.live, self.pristine, *self.factors)),
             changes=bool(self.terms) or self.gain is not None,
             full=any(term.up is None for term in self.terms),
         )
@@ -209,7 +215,13 @@ class _Launch:
             "num_warps": tiling.warps, "num_stages": tiling.stages,
         }  # fmt: skip
 
+    def list_tensors(self) -> list[Tensor]:
+        """What the kernel reads, without the pristine weights, which stay."""
+        gains = [layer.gain for layer in self._layers if layer.gain is not None]
+        return [*self._tables, *gains, *(factor for layer in self._layers for factor in layer.factors)]
+
     def run(self) -> None:
+        """Enqueue."""
         patch_tile[(len(self._tables[0]),)](*self._tables, **self._options)
 
 

@@ -1,4 +1,5 @@
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +112,53 @@ def test_half_precision_is_rounded_once(pipeline: Any, loras: dict[str, ScaledLo
     base = unet.conv_out.weight.detach().clone()
     Patcher({"unet": [Engine(unet)]}).apply([loras["b"], loras["b"]])
     factors = loras["b"].weights.networks["unet"]["conv_out.weight"]
+    assert factors.up is not None
     product = torch.einsum("or,rihw->oihw", factors.up[:, :, 0, 0].double(), factors.down.double())
     exact = base.double() + 2 * -1.3 * factors.strength * product
     assert (unet.conv_out.weight == exact.half()).float().mean() > 0.99  # ties may round either way in float32
+
+
+class LiveEngine(Engine):
+    """Runs on the tensors that it gives away."""
+
+    changes = 0
+
+    def refit(self, weights: Any) -> None:
+        raise AssertionError("written in place")
+
+    def weights_changed(self) -> None:
+        self.changes += 1
+
+
+def test_live_weights_are_written_in_place(pipeline: Any, loras: dict[str, ScaledLora]) -> None:
+    expected = Bench(pipeline)
+    pipeline = copy.deepcopy(pipeline)
+    pipeline.unet.to(memory_format=torch.channels_last)
+    merged = torch.cat([pipeline.unet.conv_out.weight.data, torch.ones(2, 8, 3, 3)])
+    pipeline.unet.conv_out.weight.data = merged[:4]  # as an engine that merges weights has it
+    pristine = state(pipeline)
+    engine = LiveEngine(pipeline.unet)
+    patcher = Patcher({"unet": [engine]})
+    for changes, wanted in enumerate(([loras["a"]], [loras["b"]], [loras["b"], loras["a"]], []), start=1):
+        patcher.apply(wanted)
+        expected.patcher.apply(wanted)
+        for (name, ours), theirs in zip(
+            pipeline.unet.named_parameters(), expected.pipeline.unet.parameters(), strict=True
+        ):
+            assert torch.equal(ours, theirs), name
+        assert engine.changes == changes
+    assert state(pipeline) == pristine
+    assert (merged[4:] == 1).all()
+
+
+def test_preparing_writes_nothing(pipeline: Any, loras: dict[str, ScaledLora]) -> None:
+    bench = Bench(pipeline)
+    before = bench.state()
+    with ThreadPoolExecutor(4) as threads:
+        sets = [[loras["a"]], [loras["b"]], [loras["a"], loras["b"]]] * 4
+        assert len(list(threads.map(bench.patcher.prepare, sets))) == 12
+    assert bench.state() == before
+    assert bench.patcher.applied == ()
 
 
 class BrokenEngine(Engine):
