@@ -11,9 +11,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import BinaryIO
 
-from filelock import FileLock, Timeout
-
-from swiftdiffusion.errors import Unavailable
+from filelock import FileLock
 
 SUFFIX = ".safetensors"
 PART_SUFFIX = ".part"
@@ -56,42 +54,38 @@ class DiskCache:
             timeout_s: how long to wait for another process that is fetching it.
 
         Raises:
-            Unavailable: the other process is not done in time.
+            filelock.Timeout: the other process is not done in time.
             OSError: the disk is full, or cannot be written.
         """
         path = self._place(identity)
-        try:
-            with FileLock(path.with_suffix(".lock"), timeout=timeout_s):
-                if (found := self.find(identity)) is not None:
-                    return found
-                self._make_room(size, keep=path)
-                with NamedTemporaryFile(dir=self._folder, suffix=PART_SUFFIX, delete=False) as part:
-                    try:
-                        fetch(part)  # type: ignore[arg-type]  # it wraps a file, and is one in all but its class
-                        part.flush()
-                        Path(part.name).replace(path)
-                    finally:
-                        Path(part.name).unlink(missing_ok=True)
-                return path
-        except Timeout:
-            raise Unavailable(f"another process is still fetching it after {timeout_s:g} s") from None
+        with FileLock(path.with_suffix(".lock"), timeout=timeout_s):
+            if (found := self.find(identity)) is not None:
+                return found
+            self._make_room(size)
+            with NamedTemporaryFile(dir=self._folder, suffix=PART_SUFFIX, delete=False) as part:
+                try:
+                    fetch(part)  # type: ignore[arg-type]  # it wraps a file, and is one in all but its class
+                    part.flush()
+                    Path(part.name).replace(path)
+                finally:
+                    Path(part.name).unlink(missing_ok=True)
+            return path
 
     @property
     def nbytes(self) -> int:
         """Bytes of the whole files now."""
         return sum(size for _, size, _ in self._entries())
 
-    def _make_room(self, size: int, keep: Path) -> None:
+    def _make_room(self, size: int) -> None:
         with FileLock(self._folder / "room.lock"):
             entries = sorted(self._entries())
             held = sum(held_size for _, held_size, _ in entries)
             for _, held_size, path in entries:
                 if held + size <= self._limit:
                     break
-                if path != keep:
-                    path.unlink(missing_ok=True)
-                    path.with_suffix(".lock").unlink(missing_ok=True)
-                    held -= held_size
+                path.unlink(missing_ok=True)
+                path.with_suffix(".lock").unlink(missing_ok=True)
+                held -= held_size
             self._drop_abandoned_parts()
 
     def _entries(self) -> list[tuple[float, int, Path]]:

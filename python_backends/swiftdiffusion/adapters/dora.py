@@ -1,8 +1,8 @@
 """DoRA (arXiv 2402.09353): the patched weight's rows are brought towards the lengths that the file gives.
 
-Where several adapters act, PEFT applies them one after the other (`peft.tuners.lora.variants`): a LoRA adds its product,
-a DoRA adds its own and then multiplies each row of all that is there by ``magnitude / |base + scale · B A|``, whose
-length is that of the base with this adapter alone.
+Where several adapters act, PEFT applies them one after the other (`peft.tuners.lora.variants`): a LoRA adds its
+product, a DoRA adds its own and then multiplies each row of all that is there by ``magnitude / |base + scale · B A|``,
+whose length is that of the base with this adapter alone.
 """
 
 import torch

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+import filelock
 import fsspec
 
 from swiftdiffusion.adapters.disk_cache import DiskCache
@@ -29,6 +30,7 @@ from swiftdiffusion.waiting import wait_for
 CHECKSUM_SUFFIX = SUFFIX + ".sha256"  # beside a file, as sha256sum writes it: checked after each download
 VERSION_FIELDS = ("ETag", "etag", "md5Hash", "Content-MD5", "Digest", "LastModified", "Last-Modified", "mtime")
 CHUNK = 4 * 2**20  # bytes
+DOWNLOAD_S = 300.0  # for a whole file; a request waits for as long as its own configuration says
 CALLS = 8  # at a time; those that a dead store never answers hold theirs
 FRESH_S = 1.0  # a listing so young needs not be asked for again because of an unknown name
 STREAMED = {"http", "https"}  # not every server of these can send parts of a file
@@ -99,9 +101,13 @@ class RemoteStore:
 
     def fetch(self, file: AdapterFile) -> Path:
         """See `AdapterStore`."""
-        return self._cache.get(
-            _identify(file), file.size, lambda copy: self._download(file, copy), timeout_s=self._timeout_s
-        )
+        try:
+            return self._cache.get(_identify(file), file.size, lambda copy: self._download(file, copy), DOWNLOAD_S)
+        except filelock.Timeout:
+            raise Unavailable(f"LoRA {file.name!r} is still being fetched by another process; try again.") from None
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise Unavailable(f"LoRA {file.name!r} cannot be copied to the local disk: {reason}.") from error
 
     def is_current(self, file: AdapterFile) -> bool:
         """A copy does not change."""
@@ -110,11 +116,14 @@ class RemoteStore:
     def _download(self, file: AdapterFile, copy: BinaryIO) -> None:
         expected = self._read_checksum(file)
         digest, received = hashlib.sha256(), 0
+        deadline = time.monotonic() + DOWNLOAD_S
         with self._open(file) as stream:
             while chunk := stream.read_some(CHUNK):
                 received += len(chunk)
                 if received > file.size:
                     break
+                if time.monotonic() > deadline:
+                    raise Unavailable(f"LoRA {file.name!r} did not arrive within {DOWNLOAD_S:g} s; try again.")
                 digest.update(chunk)
                 copy.write(chunk)
         if received != file.size:
@@ -156,7 +165,11 @@ class RemoteStore:
             if listing is not None:
                 return listing
             raise Unavailable(f"The adapter store cannot be listed: {error or 'it is not there'}") from None
-        files = {str(entry["name"]).rstrip("/").rpartition("/")[2]: entry for entry in entries}
+        files = {}
+        for entry in entries:
+            folder, _, name = str(entry["name"]).rpartition("/")
+            if folder == self._root.rstrip("/"):  # what a page links elsewhere is not of the store
+                files[name] = entry
         with self._lock:
             self._listing, self._listed_at = files, now
         return files
