@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,12 @@ class Lane:
     def accept(self, tensors: Mapping[str, NDArray[Any]]) -> AcceptedRequest:
         """Check a request, its LoRAs' files included, before any work; raises as `parse_request`, or NotFound."""
         request = parse_request(tensors, self._configuration, self._served_controlnets)
-        return AcceptedRequest(request, tuple(self._loader.inspect(lora.name) for lora in request.loras))
+        loras = tuple(self._loader.inspect(lora.name) for lora in request.loras)
+        if "lora_bound" not in tensors:
+            measured = [lora.profile.scale_to(request.steps) for lora in loras if lora.profile is not None]
+            unmeasured = [request.lora_bound] * (len(loras) > len(measured))
+            request = replace(request, lora_bound=min(measured + unmeasured, default=request.lora_bound))
+        return AcceptedRequest(request, loras)
 
     def draw(
         self, accepted: AcceptedRequest, check: Callable[[], None], report: Callable[[Progress], None] | None

@@ -62,6 +62,14 @@ class FolderStore:
         """See `AdapterStore`."""
         return Path(file.location)
 
+    def read_note(self, file: AdapterFile, suffix: str, limit: int) -> bytes | None:
+        """See `AdapterStore`."""
+        try:
+            with (self._folder / (file.name + suffix)).open("rb") as note:
+                return note.read(limit)
+        except OSError:
+            return None
+
     def is_current(self, file: AdapterFile) -> bool:
         """See `AdapterStore`."""
         try:

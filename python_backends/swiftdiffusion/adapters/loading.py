@@ -13,6 +13,7 @@ from swiftdiffusion.adapters.cache import ByteBoundedCache
 from swiftdiffusion.adapters.copy_stream import copy_stream
 from swiftdiffusion.adapters.layout import LoraLayout, lay_out
 from swiftdiffusion.adapters.pending import PendingLoras
+from swiftdiffusion.adapters.profile import AdapterProfile, read_profile
 from swiftdiffusion.adapters.safetensors_file import Header, MalformedFileError
 from swiftdiffusion.adapters.store import AdapterFile, AdapterStore
 from swiftdiffusion.adapters.targets import Targets
@@ -29,6 +30,7 @@ class FoundLora:
 
     file: AdapterFile
     layout: LoraLayout
+    profile: AdapterProfile | None  # how late it may come, if that was measured
 
 
 class LoraLoader:
@@ -66,7 +68,7 @@ class LoraLoader:
         if the store cannot be read.
         """
         file = self._store.find(name)
-        return FoundLora(file, self._layout_of(file)[1])
+        return FoundLora(file, self._layout_of(file)[1], read_profile(self._store, file))
 
     def load(self, file: AdapterFile) -> Future[LoraWeights]:
         """Start to load a LoRA, or join the load that is under way; the future must not be cancelled.

@@ -70,10 +70,11 @@ class RemoteStore:
         self._listing: dict[str, Entry] | None = None
         self._listed_at = self._failed_at = float("-inf")
         self._described: dict[str, tuple[float, Entry]] = {}
+        self._notes: dict[tuple[str, int], bytes] = {}
 
     def names(self) -> list[str]:
         """See `AdapterStore`."""
-        return list_names(self._list(self._listing_s))
+        return list_names(self._list(FRESH_S))
 
     def find(self, name: str) -> AdapterFile:
         """See `AdapterStore`."""
@@ -109,12 +110,26 @@ class RemoteStore:
             reason = error.strerror or type(error).__name__
             raise Unavailable(f"LoRA {file.name!r} cannot be copied to the local disk: {reason}.") from error
 
+    def read_note(self, file: AdapterFile, suffix: str, limit: int) -> bytes | None:
+        """See `AdapterStore`; read once for each listing."""
+        if file.name + suffix not in self._list(self._listing_s):
+            return None
+        key = (file.name + suffix, limit)
+        note = self._notes.get(key)
+        if note is None:
+            location = file.location.removesuffix(SUFFIX) + suffix
+            with self._open(AdapterFile(file.name, location, 0, "")) as stream:
+                note = self._notes[key] = stream.read(limit)
+        return note
+
     def is_current(self, file: AdapterFile) -> bool:
         """A copy does not change."""
         return True
 
     def _download(self, file: AdapterFile, copy: BinaryIO) -> None:
-        expected = self._read_checksum(file)
+        self._forget(file)  # the checksum, too, shall be today's
+        note = self.read_note(file, CHECKSUM_SUFFIX, 64)
+        expected = None if note is None else note.decode("ascii", "replace").lower()
         digest, received = hashlib.sha256(), 0
         deadline = time.monotonic() + DOWNLOAD_S
         with self._open(file) as stream:
@@ -132,18 +147,15 @@ class RemoteStore:
             )
         if expected is not None and digest.hexdigest() != expected:
             raise Unavailable(f"LoRA {file.name!r} is damaged: its sha256 is not the one that the store has for it.")
-        with self._lock:
-            self._described.pop(file.name, None)
-            self._listed_at = float("-inf")
+        self._forget(file)
         if self.find(file.name) != file:
             raise Unavailable(f"LoRA {file.name!r} changed while it was being fetched; try again.")
 
-    def _read_checksum(self, file: AdapterFile) -> str | None:
-        if file.name + CHECKSUM_SUFFIX not in self._list(self._listing_s):
-            return None
-        location = file.location.removesuffix(SUFFIX) + CHECKSUM_SUFFIX
-        with self._open(AdapterFile(file.name, location, 0, "")) as stream:
-            return stream.read_some(64).decode("ascii", "replace").lower()
+    def _forget(self, file: AdapterFile) -> None:
+        """Have the store asked anew."""
+        with self._lock:
+            self._described.pop(file.name, None)
+            self._listed_at = float("-inf")
 
     def _open(self, file: AdapterFile) -> _Stream:
         try:
@@ -172,6 +184,7 @@ class RemoteStore:
                 files[name] = entry
         with self._lock:
             self._listing, self._listed_at = files, now
+            self._notes.clear()
         return files
 
     def _list_anew(self) -> list[Entry]:

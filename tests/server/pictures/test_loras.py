@@ -35,6 +35,25 @@ def test_weights_are_afterwards_what_they_were(ask):
     assert not np.array_equal(first[str(BOTH)], first[str(A)])
 
 
+def test_history_leaves_no_trace_against_a_fresh_server(ask, ask_server, serve):
+    """A, B, both, none after one another; the fresh server has them in another order."""
+    sequence = (A, B, BOTH, {})
+    pictures = [ask(**ASKED, **use)[0] for use in sequence]
+    with serve() as fresh:
+        for place in (3, 2, 0, 1):
+            assert np.array_equal(ask_server(fresh, **ASKED, **sequence[place])[0], pictures[place])
+
+
+def test_the_same_set_stays_in_the_weights(ask):
+    ask(**ASKED)
+    first, info = ask(**ASKED, **BOTH)
+    assert [lora["kept"] for lora in info["loras"]] == [False, False]
+    again, info = ask(**ASKED, **BOTH)
+    assert [(lora["kept"], lora["step"], lora["load_seconds"]) for lora in info["loras"]] == [(True, 0, 0.0)] * 2
+    assert np.array_equal(first, again)
+    assert [lora["kept"] for lora in ask(**ASKED, loras=["night"], lora_scales=[0.6])[1]["loras"]] == [False]
+
+
 def test_a_request_that_fails_on_the_way_leaves_no_trace(ask, start_grpc):
     plain = ask(**ASKED)[0]
     answers, call = start_grpc(**ASKED | {"steps": 100, "width": 256, "height": 256}, **BOTH)
@@ -50,6 +69,7 @@ def test_info_tells_when_each_took_effect(ask):
     for lora in info["loras"]:
         assert 0 <= lora["step"] <= 3
         assert lora["load_seconds"] >= 0
+    assert [lora["waited_for_text_encoder"] for lora in info["loras"]] == [True, False]
     assert info["request"]["lora_bound"] == 3
 
 

@@ -11,7 +11,10 @@ from swiftdiffusion.adapters.disk_cache import ABANDONED_S, DiskCache
 
 
 def write(count: int) -> Callable[[BinaryIO], None]:
-    return lambda file: file.write(b"x" * count) and None
+    def fetch(file: BinaryIO) -> None:
+        file.write(b"x" * count)
+
+    return fetch
 
 
 def get(cache: DiskCache, identity: str, size: int = 100) -> Path:
