@@ -1,4 +1,4 @@
-"""A convolution's bias and a residual, added on a GPU in one pass over channels-last pictures."""
+"""A bias and, where there is one, a residual, added on a GPU in one pass."""
 
 from __future__ import annotations
 
@@ -11,18 +11,26 @@ TILE = 4096
 
 
 @triton.jit
-def add(x, bias, residual, y, elements, CHANNELS: tl.constexpr, TILE: tl.constexpr):
+def add(x, bias, residual, y, elements, CHANNELS: tl.constexpr, TILE: tl.constexpr, ADDS: tl.constexpr):
     """y = x + bias + residual over [pixels, CHANNELS]."""
-    at = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
+    start = tl.program_id(0).to(tl.int64) * TILE
+    at = start + tl.arange(0, TILE)
     there = at < elements
+    channel = ((start % CHANNELS).to(tl.int32) + tl.arange(0, TILE)) % CHANNELS  # 64-bit remainders are slow
     value = tl.load(x + at, mask=there, other=0.0).to(tl.float32)
-    value += tl.load(bias + at % CHANNELS, mask=there, other=0.0).to(tl.float32)
-    value += tl.load(residual + at, mask=there, other=0.0).to(tl.float32)
+    value += tl.load(bias + channel, mask=there, other=0.0).to(tl.float32)
+    if ADDS:
+        value += tl.load(residual + at, mask=there, other=0.0).to(tl.float32)
     tl.store(y + at, value.to(y.dtype.element_ty), mask=there)
 
 
-def run(x: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
-    """x, residual [..., channels] contiguous."""
+def run(x: Tensor, bias: Tensor, residual: Tensor | None) -> Tensor:
+    """The operator on tensors; as `swiftdiffusion_operators.add_bias`."""
+    x = x.contiguous()
     y = torch.empty_like(x)
-    add[(triton.cdiv(x.numel(), TILE),)](x, bias, residual, y, x.numel(), CHANNELS=bias.numel(), TILE=TILE)
+    adds = residual is not None
+    add[(triton.cdiv(x.numel(), TILE),)](
+        x, bias, residual.contiguous() if residual is not None else x, y, x.numel(),
+        CHANNELS=bias.numel(), TILE=TILE, ADDS=adds,
+    )  # fmt: skip
     return y

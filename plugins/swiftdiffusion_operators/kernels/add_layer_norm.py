@@ -58,9 +58,11 @@ def launch(
     )  # fmt: skip
 
 
-def run(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """The operator on tensors; as `swiftdiffusion_operators.add_layer_norm`."""
-    x, residual = x.contiguous(), residual.contiguous()
-    total, y = torch.empty_like(x), torch.empty_like(x)
+def run(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """`swiftdiffusion_operators.add_layer_norm` on tensors; without a residual the sum is `x` itself."""
+    x = x.contiguous()
+    total, y = x, torch.empty_like(x)
+    if residual is not None:
+        residual, total = residual.contiguous(), torch.empty_like(x)
     launch(x, residual, weight, bias, total, y, x.numel() // x.shape[-1], x.shape[-1], eps)
     return total, y

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-ROWS = 128  # queries that one program answers
+ROWS = 64  # queries that one program answers
 MOST_KEYS = 256  # one program holds them all
 
 

@@ -1,4 +1,8 @@
-"""GEGLU on a GPU: one pass."""
+"""GEGLU on a GPU: one pass.
+
+GELU's normal distribution function comes from Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26, which
+is within 1.5e-7 and, as a tail, exact far out on both sides; the library's erf costs more than the memory traffic.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,17 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-TILE = 2048
+TILE = 1024
+
+
+@triton.jit
+def gelu(x):
+    """x · Φ(x) in fp32."""
+    distance = tl.abs(x) * 0.7071067811865476
+    t = 1.0 / (1.0 + 0.3275911 * distance)
+    series = 0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429)))
+    tail = 0.5 * t * series * tl.exp(-distance * distance)
+    return x * tl.where(x > 0, 1.0 - tail, tail)
 
 
 @triton.jit
@@ -18,8 +32,7 @@ def gate(x, y, width, TILE: tl.constexpr):
     there = column < width
     value = tl.load(x + row * 2 * width + column, mask=there, other=0.0).to(tl.float32)
     gates = tl.load(x + row * 2 * width + width + column, mask=there, other=0.0).to(tl.float32)
-    gated = value * gates * 0.5 * (1.0 + tl.math.erf(gates * 0.7071067811865476))
-    tl.store(y + row * width + column, gated.to(y.dtype.element_ty), mask=there)
+    tl.store(y + row * width + column, (value * gelu(gates)).to(y.dtype.element_ty), mask=there)
 
 
 def launch(x: Tensor, y: Tensor, rows: int, width: int) -> None:

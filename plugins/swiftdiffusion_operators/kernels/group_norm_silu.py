@@ -1,7 +1,9 @@
-"""GroupNorm + SiLU on a GPU: one kernel gathers each group's mean and variance in chunks, one applies them.
+"""GroupNorm + SiLU on a GPU in three kernels: gather each channel's statistics by chunks of pixels, merge them into a
+scale and an offset for each channel, and apply those.
 
-Sums are kept in fp32 about a pivot (the chunk's first pixel), and chunks are merged as in Chan, Golub and LeVeque
-(1983, eq. 2.1), so that a mean far from zero costs no digits.
+Sums are kept in fp32 about a pivot (the chunk's first pixel), and chunks and channels are merged as in Chan, Golub and
+LeVeque (1983, eq. 2.1), so that a mean far from zero costs no digits. Blocks of channels are powers of two that divide
+SDXL's widths, which are multiples of 64, so that no lane idles.
 """
 
 from __future__ import annotations
@@ -14,199 +16,127 @@ import triton.language as tl
 from torch import Tensor
 
 TILE = 4096  # elements that one program holds at a time
-CHUNKS = 64  # at most so many chunks a picture: each program of the second kernel reads all of their statistics
-CHANNELS_AT_ONCE = 128
-
-
-@triton.jit
-def _store_group_statistics(
-    mean, squares, count, first_group, partial, sample_chunk,
-    GROUPS: tl.constexpr, CHANNELS_A_GROUP: tl.constexpr, GROUPS_AT_ONCE: tl.constexpr, CHANNELS: tl.constexpr,
-):  # fmt: skip
-    """Merge channels [CHANNELS] of `count` pixels each into groups and store (mean, sum of squares about it)."""
-    channel = tl.arange(0, CHANNELS)
-    group = tl.arange(0, GROUPS_AT_ONCE)
-    member = (channel[:, None] // CHANNELS_A_GROUP) == group[None, :]
-    group_mean = tl.sum(tl.where(member, mean[:, None], 0.0), axis=0) / CHANNELS_A_GROUP
-    offset = mean[:, None] - group_mean[None, :]
-    group_squares = tl.sum(tl.where(member, squares[:, None] + count * offset * offset, 0.0), axis=0)
-    at = partial + (sample_chunk * GROUPS + first_group + group) * 2
-    tl.store(at, group_mean, mask=first_group + group < GROUPS)
-    tl.store(at + 1, group_squares, mask=first_group + group < GROUPS)
-
-
-@triton.jit
-def _load_group_statistics(
-    partial, sample, groups, pixels, pixels_a_chunk, chunks, eps,
-    GROUPS: tl.constexpr, CHANNELS_A_GROUP: tl.constexpr, CHUNKS: tl.constexpr,
-):  # fmt: skip
-    """Merge a picture's chunks; returns the mean and 1 / standard deviation of each of `groups`."""
-    chunk = tl.arange(0, CHUNKS)
-    there = (chunk < chunks)[:, None] & (groups < GROUPS)[None, :]
-    at = partial + ((sample * chunks + chunk)[:, None] * GROUPS + groups[None, :]) * 2
-    means = tl.load(at, mask=there, other=0.0)
-    squares = tl.load(at + 1, mask=there, other=0.0)
-    held = tl.minimum(pixels - chunk * pixels_a_chunk, pixels_a_chunk).to(tl.float32)[:, None] * CHANNELS_A_GROUP
-    weight = tl.where(there, held, 0.0)
-    count = pixels.to(tl.float32) * CHANNELS_A_GROUP
-    mean = tl.sum(means * weight, axis=0) / count
-    offset = means - mean[None, :]
-    variance = tl.sum(squares + weight * offset * offset, axis=0) / count
-    return mean, 1.0 / tl.sqrt(variance + eps)
+PROGRAMS = 1024  # about so many gather statistics: eight for each of a large GPU's multiprocessors
+WIDEST_BLOCK = 256  # channels
 
 
 @triton.jit
 def gather_channels_last(
-    x, shift, shift_stride, partial, pixels, pixels_a_chunk,
-    C: tl.constexpr, GROUPS: tl.constexpr, GROUPS_AT_ONCE: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
-    SHIFTED: tl.constexpr,
+    x, statistics, pixels, pixels_a_chunk,
+    C: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
-    """Statistics of one chunk of pixels for GROUPS_AT_ONCE groups; x is [batch, pixels, C]."""
+    """Mean and sum of squares about it of each channel in one chunk; x is [batch, pixels, C]."""
     chunk, block, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    chunks = tl.num_programs(0)
-    channels_a_group: tl.constexpr = C // GROUPS
-    channel = block * GROUPS_AT_ONCE * channels_a_group + tl.arange(0, CHANNELS)
-    mine = (tl.arange(0, CHANNELS) < GROUPS_AT_ONCE * channels_a_group) & (channel < C)
+    channel = block * CHANNELS + tl.arange(0, CHANNELS)
     start = chunk * pixels_a_chunk
     end = tl.minimum(start + pixels_a_chunk, pixels)
     base = x + sample.to(tl.int64) * pixels * C
-    pivot = tl.load(base + start.to(tl.int64) * C + channel, mask=mine, other=0.0).to(tl.float32)
+    pivot = tl.load(base + start.to(tl.int64) * C + channel, mask=channel < C, other=0.0).to(tl.float32)
     sums = tl.zeros((PIXELS, CHANNELS), tl.float32)
     squares = tl.zeros((PIXELS, CHANNELS), tl.float32)
     for first in range(start, end, PIXELS):
         pixel = first + tl.arange(0, PIXELS)
-        there = (pixel < end)[:, None] & mine[None, :]
+        there = (pixel < end)[:, None] & (channel < C)[None, :]
         value = tl.load(base + pixel.to(tl.int64)[:, None] * C + channel[None, :], mask=there, other=0.0)
         value = tl.where(there, value.to(tl.float32) - pivot[None, :], 0.0)
         sums += value
         squares += value * value
     count = (end - start).to(tl.float32)
     total = tl.sum(sums, axis=0)
-    mean = pivot + total / count
+    at = statistics + (sample * tl.num_programs(0) + chunk) * 2 * C + channel
+    tl.store(at, pivot + total / count, mask=channel < C)
+    tl.store(at + C, tl.maximum(tl.sum(squares, axis=0) - total * total / count, 0.0), mask=channel < C)
+
+
+@triton.jit
+def gather_channels_first(x, statistics, pixels, pixels_a_chunk, C, PIXELS: tl.constexpr):
+    """The same for one channel; x is [batch, C, pixels]."""
+    chunk, channel, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    start = chunk * pixels_a_chunk
+    end = tl.minimum(start + pixels_a_chunk, pixels)
+    row = x + (sample * C + channel).to(tl.int64) * pixels
+    pivot = tl.load(row + start).to(tl.float32)
+    sums = tl.zeros((PIXELS,), tl.float32)
+    squares = tl.zeros((PIXELS,), tl.float32)
+    for first in range(start, end, PIXELS):
+        pixel = first + tl.arange(0, PIXELS)
+        value = tl.load(row + pixel, mask=pixel < end, other=0.0)
+        value = tl.where(pixel < end, value.to(tl.float32) - pivot, 0.0)
+        sums += value
+        squares += value * value
+    count = (end - start).to(tl.float32)
+    total = tl.sum(sums, axis=0)
+    at = statistics + (sample * tl.num_programs(0) + chunk) * 2 * C + channel
+    tl.store(at, pivot + total / count)
+    tl.store(at + C, tl.maximum(tl.sum(squares, axis=0) - total * total / count, 0.0))
+
+
+@triton.jit
+def merge(
+    statistics, shift, shift_stride, weight, bias, table, pixels, pixels_a_chunk, chunks, eps,
+    C: tl.constexpr, GROUPS: tl.constexpr, CHUNKS: tl.constexpr, CHANNELS: tl.constexpr, SHIFTED: tl.constexpr,
+):  # fmt: skip
+    """One group's mean and variance, as a scale and an offset for each of its channels; table is [batch, 2, C]."""
+    group, sample = tl.program_id(0), tl.program_id(1)
+    share: tl.constexpr = C // GROUPS
+    chunk, place = tl.arange(0, CHUNKS), tl.arange(0, CHANNELS)
+    channel = group * share + place
+    mine = place < share
+    there = (chunk < chunks)[:, None] & mine[None, :]
+    at = statistics + (sample * chunks + chunk)[:, None] * 2 * C + channel[None, :]
+    means = tl.load(at, mask=there, other=0.0)
+    squares = tl.load(at + C, mask=there, other=0.0)
+    added = tl.zeros((CHANNELS,), tl.float32)
     if SHIFTED:
-        mean += tl.load(shift + sample * shift_stride + channel, mask=mine, other=0.0).to(tl.float32)
-    spread = tl.where(mine, tl.maximum(tl.sum(squares, axis=0) - total * total / count, 0.0), 0.0)
-    _store_group_statistics(
-        mean, spread, count, block * GROUPS_AT_ONCE, partial, sample * chunks + chunk,
-        GROUPS, channels_a_group, GROUPS_AT_ONCE, CHANNELS,
-    )  # fmt: skip
+        added += tl.load(shift + sample * shift_stride + channel, mask=mine, other=0.0).to(tl.float32)
+    means += added[None, :]
+    held = tl.minimum(pixels - chunk * pixels_a_chunk, pixels_a_chunk).to(tl.float32)
+    held = tl.where(there, held[:, None], 0.0)
+    count = pixels.to(tl.float32) * share
+    mean = tl.sum(tl.sum(means * held, axis=1), axis=0) / count
+    offset = means - mean
+    variance = tl.sum(tl.sum(squares + held * offset * offset, axis=1), axis=0) / count
+    scale = tl.load(weight + channel, mask=mine, other=0.0).to(tl.float32) / tl.sqrt(variance + eps)
+    start = tl.load(bias + channel, mask=mine, other=0.0).to(tl.float32) + (added - mean) * scale
+    tl.store(table + sample * 2 * C + channel, scale, mask=mine)
+    tl.store(table + (sample * 2 + 1) * C + channel, start, mask=mine)
 
 
 @triton.jit
 def apply_channels_last(
-    x, shift, shift_stride, weight, bias, partial, y, pixels, pixels_a_chunk, chunks, pixels_a_program, eps,
-    C: tl.constexpr, GROUPS: tl.constexpr, GROUPS_AT_ONCE: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
-    CHUNKS: tl.constexpr, SHIFTED: tl.constexpr, SILU: tl.constexpr,
-):  # fmt: skip
-    """Normalise, scale and activate some pixels of GROUPS_AT_ONCE groups; x and y are [batch, pixels, C]."""
+    x, table, y, pixels, C: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr, SILU: tl.constexpr
+):
+    """Scale, offset and activate a tile; x and y are [batch, pixels, C]."""
     part, block, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    channels_a_group: tl.constexpr = C // GROUPS
-    group = tl.arange(0, GROUPS_AT_ONCE)
-    mean, scale = _load_group_statistics(
-        partial, sample, block * GROUPS_AT_ONCE + group, pixels, pixels_a_chunk, chunks, eps,
-        GROUPS, channels_a_group, CHUNKS,
-    )  # fmt: skip
-    channel = block * GROUPS_AT_ONCE * channels_a_group + tl.arange(0, CHANNELS)
-    mine = (tl.arange(0, CHANNELS) < GROUPS_AT_ONCE * channels_a_group) & (channel < C)
-    member = (tl.arange(0, CHANNELS)[:, None] // channels_a_group) == group[None, :]
-    scale = tl.sum(tl.where(member, scale[None, :], 0.0), axis=1)
-    scale *= tl.load(weight + channel, mask=mine, other=0.0).to(tl.float32)
-    offset = -tl.sum(tl.where(member, mean[None, :], 0.0), axis=1)
-    if SHIFTED:
-        offset += tl.load(shift + sample * shift_stride + channel, mask=mine, other=0.0).to(tl.float32)
-    added = tl.load(bias + channel, mask=mine, other=0.0).to(tl.float32)
-    start = part * pixels_a_program
-    base = sample.to(tl.int64) * pixels * C
-    for first in range(start, tl.minimum(start + pixels_a_program, pixels), PIXELS):
-        pixel = first + tl.arange(0, PIXELS)
-        there = (pixel < pixels)[:, None] & mine[None, :]
-        at = base + pixel.to(tl.int64)[:, None] * C + channel[None, :]
-        value = tl.load(x + at, mask=there, other=0.0).to(tl.float32)
-        value = (value + offset[None, :]) * scale[None, :] + added[None, :]
-        if SILU:
-            value = value * tl.sigmoid(value)
-        tl.store(y + at, value.to(y.dtype.element_ty), mask=there)
-
-
-@triton.jit
-def gather_channels_first(
-    x, shift, shift_stride, partial, pixels, pixels_a_chunk,
-    C: tl.constexpr, GROUPS: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr, SHIFTED: tl.constexpr,
-):  # fmt: skip
-    """Statistics of one chunk of pixels for one group; x is [batch, C, pixels]."""
-    chunk, group, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    chunks = tl.num_programs(0)
-    channels_a_group: tl.constexpr = C // GROUPS
-    start = chunk * pixels_a_chunk
-    end = tl.minimum(start + pixels_a_chunk, pixels)
-    count = (end - start).to(tl.float32)
-    held = 0.0
-    mean = 0.0
-    spread = 0.0
-    for begin in tl.static_range(0, channels_a_group, CHANNELS):
-        channel = begin + tl.arange(0, CHANNELS)
-        mine = channel < channels_a_group
-        row = x + (sample * C + group * channels_a_group + channel).to(tl.int64) * pixels
-        pivot = tl.load(row + start, mask=mine, other=0.0).to(tl.float32)
-        sums = tl.zeros((CHANNELS, PIXELS), tl.float32)
-        squares = tl.zeros((CHANNELS, PIXELS), tl.float32)
-        for first in range(start, end, PIXELS):
-            pixel = first + tl.arange(0, PIXELS)
-            there = mine[:, None] & (pixel < end)[None, :]
-            value = tl.load(row[:, None] + pixel[None, :], mask=there, other=0.0)
-            value = tl.where(there, value.to(tl.float32) - pivot[:, None], 0.0)
-            sums += value
-            squares += value * value
-        total = tl.sum(sums, axis=1)
-        means = pivot + total / count
-        if SHIFTED:
-            at = shift + sample * shift_stride + group * channels_a_group + channel
-            means += tl.load(at, mask=mine, other=0.0).to(tl.float32)
-        within = tl.where(mine, tl.maximum(tl.sum(squares, axis=1) - total * total / count, 0.0), 0.0)
-        channels: tl.constexpr = min(CHANNELS, channels_a_group - begin)
-        here = tl.sum(tl.where(mine, means, 0.0), axis=0) / channels
-        offset = tl.where(mine, means - here, 0.0)
-        fresh = count * channels
-        spread_here = tl.sum(within + count * offset * offset, axis=0)
-        gap = here - mean
-        mean += gap * fresh / (held + fresh)
-        spread += spread_here + gap * gap * held * fresh / (held + fresh)
-        held += fresh
-    at = partial + ((sample * chunks + chunk) * GROUPS + group) * 2
-    tl.store(at, mean)
-    tl.store(at + 1, spread)
-
-
-@triton.jit
-def apply_channels_first(
-    x, shift, shift_stride, weight, bias, partial, y, pixels, pixels_a_chunk, chunks, eps,
-    C: tl.constexpr, GROUPS: tl.constexpr, PIXELS: tl.constexpr, CHUNKS: tl.constexpr,
-    SHIFTED: tl.constexpr, SILU: tl.constexpr,
-):  # fmt: skip
-    """Normalise, scale and activate some pixels of one channel; x and y are [batch, C, pixels]."""
-    part, channel, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    channels_a_group: tl.constexpr = C // GROUPS
-    groups = channel // channels_a_group + tl.arange(0, 1)
-    mean, scale = _load_group_statistics(
-        partial, sample, groups, pixels, pixels_a_chunk, chunks, eps, GROUPS, channels_a_group, CHUNKS
-    )
-    scale *= tl.load(weight + channel).to(tl.float32)
-    offset = -mean
-    if SHIFTED:
-        offset += tl.load(shift + sample * shift_stride + channel).to(tl.float32)
+    channel = block * CHANNELS + tl.arange(0, CHANNELS)
     pixel = part * PIXELS + tl.arange(0, PIXELS)
-    there = pixel < pixels
-    at = (sample * C + channel).to(tl.int64) * pixels + pixel
+    there = (pixel < pixels)[:, None] & (channel < C)[None, :]
+    at = (sample.to(tl.int64) * pixels + pixel.to(tl.int64))[:, None] * C + channel[None, :]
     value = tl.load(x + at, mask=there, other=0.0).to(tl.float32)
-    value = (value + offset) * scale + tl.load(bias + channel).to(tl.float32)
+    scale = tl.load(table + sample * 2 * C + channel, mask=channel < C, other=0.0)
+    start = tl.load(table + (sample * 2 + 1) * C + channel, mask=channel < C, other=0.0)
+    value = value * scale[None, :] + start[None, :]
     if SILU:
-        value = value * tl.sigmoid(value)
+        value = value / (1.0 + tl.exp(-value))
     tl.store(y + at, value.to(y.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def apply_channels_first(x, table, y, pixels, C, PIXELS: tl.constexpr, SILU: tl.constexpr):
+    """The same for some pixels of one channel; x and y are [batch, C, pixels]."""
+    part, channel, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    pixel = part * PIXELS + tl.arange(0, PIXELS)
+    at = (sample * C + channel).to(tl.int64) * pixels + pixel
+    value = tl.load(x + at, mask=pixel < pixels, other=0.0).to(tl.float32)
+    value = value * tl.load(table + sample * 2 * C + channel) + tl.load(table + (sample * 2 + 1) * C + channel)
+    if SILU:
+        value = value / (1.0 + tl.exp(-value))
+    tl.store(y + at, value.to(y.dtype.element_ty), mask=pixel < pixels)
 
 
 @dataclass(frozen=True)
 class Extent:
-    """A picture's sizes as the kernels take them."""
+    """A batch of pictures' sizes as the kernels take them."""
 
     batch: int
     channels: int
@@ -217,7 +147,8 @@ class Extent:
     @property
     def pixels_a_chunk(self) -> int:
         """How many pixels the statistics of one chunk are of."""
-        return triton.cdiv(self.pixels, min(CHUNKS, triton.cdiv(self.pixels, 32)))
+        chunks = triton.cdiv(PROGRAMS, self.batch * triton.cdiv(self.channels, self.block))
+        return max(8, triton.cdiv(self.pixels, chunks))
 
     @property
     def chunks(self) -> int:
@@ -225,16 +156,27 @@ class Extent:
         return triton.cdiv(self.pixels, self.pixels_a_chunk)
 
     @property
+    def table(self) -> int:
+        """Where in the workspace the scales and offsets begin: after the chunks' statistics."""
+        return self.batch * self.chunks * 2 * self.channels
+
+    @property
     def workspace(self) -> int:
-        """fp32 elements that pass from the first kernel to the second."""
-        return self.batch * self.chunks * self.groups * 2
+        """fp32 elements that pass from kernel to kernel."""
+        return self.table + self.batch * 2 * self.channels
+
+    @property
+    def block(self) -> int:
+        """Channels that a program takes: the widest power of two that divides them, within reason."""
+        even = self.channels & -self.channels
+        return min(even, WIDEST_BLOCK) if even >= 32 else min(triton.next_power_of_2(self.channels), 64)
 
 
 def launch(
-    x: Tensor, shift: Tensor | None, shift_stride: int, weight: Tensor, bias: Tensor, y: Tensor, workspace: Tensor,
-    extent: Extent, eps: float, silu: bool,
+    x: Tensor, shift: Tensor | None, shift_stride: int, weight: Tensor, bias: Tensor, y: Tensor,
+    statistics: Tensor, table: Tensor, extent: Extent, eps: float, silu: bool,
 ) -> None:  # fmt: skip
-    """Enqueue both kernels on torch's current stream.
+    """Enqueue the kernels on torch's current stream.
 
     Args:
         x: anything with ``data_ptr()`` and ``dtype``; so the other tensors.
@@ -243,54 +185,36 @@ def launch(
         weight: [channels].
         bias: [channels].
         y: where the result goes, laid out as `x`.
-        workspace: ``extent.workspace`` fp32 elements, of any content.
+        statistics: the workspace's first ``extent.table`` fp32 elements, of any content.
+        table: the rest of its ``extent.workspace``.
         extent: the sizes.
         eps: added to the variance.
         silu: whether SiLU follows.
     """
-    channels, groups, pixels, chunks = extent.channels, extent.groups, extent.pixels, extent.chunks
-    share = channels // groups
-    sizes = (pixels, extent.pixels_a_chunk)
-    shifted = shift is not None
-    shift = x if shift is None else shift  # a pointer of some kind: it is not read
-    most_chunks = triton.next_power_of_2(chunks)
-    if not extent.channels_last:
-        held = min(triton.next_power_of_2(share), 64)
-        gather_channels_first[(chunks, groups, extent.batch)](
-            x,
-            shift,
-            shift_stride,
-            workspace,
-            *sizes,
-            C=channels,
-            GROUPS=groups,
-            CHANNELS=held,
-            PIXELS=TILE // held,
-            SHIFTED=shifted,
+    channels, pixels, batch, block = extent.channels, extent.pixels, extent.batch, extent.block
+    rows = max(1, TILE // block)
+    chunked = (pixels, extent.pixels_a_chunk)
+    if extent.channels_last:
+        gather_channels_last[(extent.chunks, triton.cdiv(channels, block), batch)](
+            x, statistics, *chunked, C=channels, CHANNELS=block, PIXELS=min(rows, 64)
         )
-        tile = min(TILE // 2, triton.next_power_of_2(pixels))
-        apply_channels_first[(triton.cdiv(pixels, tile), channels, extent.batch)](
-            x, shift, shift_stride, weight, bias, workspace, y, *sizes, chunks, eps,
-            C=channels, GROUPS=groups, PIXELS=tile, CHUNKS=most_chunks, SHIFTED=shifted, SILU=silu,
-        )  # fmt: skip
-        return
-    at_once = 1
-    while at_once * 2 * share <= CHANNELS_AT_ONCE and at_once < groups:
-        at_once *= 2
-    held = triton.next_power_of_2(at_once * share)
-    blocks = triton.cdiv(groups, at_once)
-    rows = max(1, TILE // held)
-    gather_channels_last[(chunks, blocks, extent.batch)](
-        x, shift, shift_stride, workspace, *sizes,
-        C=channels, GROUPS=groups, GROUPS_AT_ONCE=at_once, CHANNELS=held, PIXELS=rows, SHIFTED=shifted,
+    else:
+        tile = min(TILE, triton.next_power_of_2(extent.pixels_a_chunk))
+        gather_channels_first[(extent.chunks, channels, batch)](x, statistics, *chunked, channels, PIXELS=tile)
+    merge[(extent.groups, batch)](
+        statistics, x if shift is None else shift, shift_stride, weight, bias, table, *chunked, extent.chunks, eps,
+        C=channels, GROUPS=extent.groups, CHUNKS=triton.next_power_of_2(extent.chunks),
+        CHANNELS=triton.next_power_of_2(channels // extent.groups), SHIFTED=shift is not None,
     )  # fmt: skip
-    programs = max(1, min(triton.cdiv(pixels, rows), 1024 // (blocks * extent.batch)))
-    each = triton.cdiv(triton.cdiv(pixels, rows), programs) * rows
-    apply_channels_last[(triton.cdiv(pixels, each), blocks, extent.batch)](
-        x, shift, shift_stride, weight, bias, workspace, y, *sizes, chunks, each, eps,
-        C=channels, GROUPS=groups, GROUPS_AT_ONCE=at_once, CHANNELS=held, PIXELS=rows,
-        CHUNKS=most_chunks, SHIFTED=shifted, SILU=silu,
-    )  # fmt: skip
+    if extent.channels_last:
+        apply_channels_last[(triton.cdiv(pixels, rows), triton.cdiv(channels, block), batch)](
+            x, table, y, pixels, C=channels, CHANNELS=block, PIXELS=rows, SILU=silu
+        )
+    else:
+        tile = min(TILE, triton.next_power_of_2(pixels))
+        apply_channels_first[(triton.cdiv(pixels, tile), channels, batch)](
+            x, table, y, pixels, channels, PIXELS=tile, SILU=silu
+        )
 
 
 def run(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool, shift: Tensor | None) -> Tensor:
@@ -301,7 +225,9 @@ def run(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: 
     extent = Extent(batch, channels, height * width, groups, channels_last)
     y = torch.empty_like(x)
     workspace = torch.empty(extent.workspace, dtype=torch.float32, device=x.device)
+    statistics, table = workspace[: extent.table], workspace[extent.table :]
     if shift is not None and shift.stride(1) != 1:
         shift = shift.contiguous()
-    launch(x, shift, 0 if shift is None else shift.stride(0), weight, bias, y, workspace, extent, eps, silu)
+    stride = 0 if shift is None else shift.stride(0)
+    launch(x, shift, stride, weight, bias, y, statistics, table, extent, eps, silu)
     return y

@@ -43,7 +43,7 @@ def make_engine(kind: str, network: Network, placement: Placement) -> Engine:
         InvalidArgument: a kind that does not exist.
     """
     if kind == "auto":
-        kind = "cuda_graph" if placement.device.type == "cuda" else "torch"
+        kind = network.engine if placement.device.type == "cuda" else "torch"
     if kind not in KINDS:
         raise InvalidArgument(f"parameter 'engine' is {kind!r}; allowed: auto, {', '.join(KINDS)}")
     return KINDS[kind](network, placement)

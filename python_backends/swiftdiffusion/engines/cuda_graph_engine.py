@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from swiftdiffusion.engines.capture import Capture
 from swiftdiffusion.errors import InvalidArgument
@@ -31,7 +31,7 @@ class CudaGraphEngine:
                 f"parameter 'engine' is 'cuda_graph', which needs a GPU; the device is {placement.device}"
             )
         network = network.to(placement.device, placement.dtype).eval().requires_grad_(False)
-        self._network = network.to(memory_format=torch.channels_last)
+        self._network = nn.Module.to(network, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device = placement.device
         self._weights = self._network.weights()
         fuse(self._network)

@@ -15,12 +15,13 @@ class TextEncoder(Network):
     """A CLIP text model; SDXL reads its penultimate layer (arXiv 2307.01952, section 2.1)."""
 
     prefix = "model."
+    engine = "torch"  # it runs once a prompt: too seldom for a capture to pay
 
     def __init__(self, model: CLIPTextModel | CLIPTextModelWithProjection) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, ids: Tensor, prepared: tuple[()]) -> tuple[Tensor, Tensor]:
         """Encode token ids [batch, tokens].
 
         Returns:

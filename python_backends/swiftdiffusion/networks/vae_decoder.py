@@ -26,7 +26,7 @@ class VaeDecoder(Network):
             values = getattr(vae.config, name, None) or [default] * vae.config.latent_channels
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
 
-    def forward(self, latents: Tensor) -> Tensor:
+    def step(self, latents: Tensor, prepared: tuple[()]) -> Tensor:
         """Decode latents [batch, 4, h, w] of the denoising loop's scale to [batch, 3, height, width], about -1 to 1."""
         latents = latents * self.latents_std / self.scaling_factor + self.latents_mean
         if self.post_quant_conv is not None:

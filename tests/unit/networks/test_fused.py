@@ -63,6 +63,7 @@ def test_a_decoder_gives_the_same_picture():
     )
     network, latents = VaeDecoder(vae.eval()), torch.randn(1, 4, 6, 7)
     assert count(fused(network), VaeAttention) == 1
+    assert count(fused(network), ResnetBlock) == 2 + 4
     assert torch.allclose(fused(network)(latents), network(latents), atol=1e-5)
 
 

@@ -39,5 +39,5 @@ def test_controlnet_has_a_residual_for_each_skip_of_the_unet():
             sample, timestep, prompt_embeds, image, added_cond_kwargs=conditions, return_dict=False
         )
         assert [residual.shape for residual in (*down, middle)] == [tensor.shape for tensor in (*skips, mid)]
-        noise = UNetDecoder(unet)(mid, embedding, prompt_embeds, skips, [*down, middle])
+        noise = UNetDecoder(unet)(mid, embedding, skips, [*down, middle], prompt_embeds)
     assert noise.shape == sample.shape

@@ -8,14 +8,17 @@ from typing import Any
 from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from diffusers.models.upsampling import Upsample2D
 from torch import nn
 
+from swiftdiffusion.networks.fused.convolution import Convolution, Upsample
 from swiftdiffusion.networks.fused.norm import GroupNormSiLU
 from swiftdiffusion.networks.fused.resnet import ResnetBlock
 from swiftdiffusion.networks.fused.steering import FusedSteering
 from swiftdiffusion.networks.fused.transformer import Transformer
 from swiftdiffusion.networks.fused.vae_attention import VaeAttention
 from swiftdiffusion.networks.network import Network
+from swiftdiffusion.networks.unet import Encoder, UNetDecoder
 
 
 def fuse(network: Network) -> None:
@@ -28,11 +31,14 @@ def fuse(network: Network) -> None:
     _exchange(
         network, Attention, VaeAttention, lambda attention: attention.heads == 1 and attention.residual_connection
     )
+    _exchange(network, Upsample2D, Upsample, Upsample.fits)
+    _exchange(network, nn.Conv2d, Convolution, Convolution.fits)
     for module in network.modules():
-        if isinstance(getattr(module, "conv_norm_out", None), nn.GroupNorm):
-            module.conv_norm_out = GroupNormSiLU(module.conv_norm_out)
+        norm = getattr(module, "conv_norm_out", None)
+        if isinstance(norm, nn.GroupNorm):
+            module.conv_norm_out = GroupNormSiLU(norm)
             module.conv_act = nn.Identity()
-    if hasattr(network, "steering"):
+    if isinstance(network, (Encoder, UNetDecoder)):
         network.steering = FusedSteering(network)
 
 
@@ -40,6 +46,8 @@ def _exchange(
     network: nn.Module, kind: type[nn.Module], make: Callable[[Any], nn.Module], fits: Callable[[Any], bool]
 ) -> None:
     for module in list(network.modules()):
+        if isinstance(module, ResnetBlock):
+            continue  # it has its own ways with its layers
         for name, child in list(module.named_children()):
             if isinstance(child, kind) and fits(child):
                 setattr(module, name, make(child))

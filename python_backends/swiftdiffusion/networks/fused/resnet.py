@@ -30,7 +30,8 @@ class ResnetBlock(nn.Module):
     def fits(block: ResnetBlock2D) -> bool:
         """Whether the block is of the plain kind that SDXL has."""
         return (
-            block.time_embedding_norm == "default"
+            (block.time_embedding_norm == "default" or block.time_emb_proj is None)
+            and isinstance(block.norm2, nn.GroupNorm)
             and block.upsample is None
             and block.downsample is None
             and block.output_scale_factor == 1

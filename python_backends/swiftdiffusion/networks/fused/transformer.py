@@ -12,7 +12,7 @@ from torch.nn import functional
 from swiftdiffusion.networks.fused.attention import CrossAttention, SelfAttention
 from swiftdiffusion.networks.fused.layout import from_pixels, to_pixels
 from swiftdiffusion.networks.fused.norm import GroupNormSiLU
-from swiftdiffusion_operators import add_bias, add_layer_norm, geglu_linear
+from swiftdiffusion_operators import add_bias, add_layer_norm, geglu_linear, layer_norm
 
 
 class TransformerBlock(nn.Module):
@@ -39,7 +39,7 @@ class TransformerBlock(nn.Module):
     @staticmethod
     def _add(norm: nn.LayerNorm, change: Tensor | None, x: Tensor) -> tuple[Tensor, Tensor]:
         if change is None:
-            return x, norm(x)
+            return x, layer_norm(x, norm.weight, norm.bias, norm.eps)
         return add_layer_norm(change, x, norm.weight, norm.bias, norm.eps)
 
 
@@ -57,8 +57,9 @@ class Transformer(nn.Module):
         picture = to_pixels(hidden_states)
         x = to_pixels(self.norm(hidden_states)).flatten(1, 2)
         # the projections are linear layers, or convolutions of one pixel
-        x, change = functional.linear(x, self.proj_in.weight.flatten(1), self.proj_in.bias), None
+        x = functional.linear(x, self.proj_in.weight.flatten(1), self.proj_in.bias)
+        change: Tensor | None = None
         for block in self.transformer_blocks:
             x, change = block(x, change, encoder_hidden_states)
-        x = functional.linear(x + change, self.proj_out.weight.flatten(1))
+        x = functional.linear(x if change is None else x + change, self.proj_out.weight.flatten(1))
         return (from_pixels(add_bias(x.view_as(picture), self.proj_out.bias, picture)),)

@@ -1,0 +1,69 @@
+"""What every benchmark's JSON file begins with, and how it is written."""
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from launch.paths import CHECKOUT
+
+PACKAGES = ("torch", "triton", "diffusers", "transformers", "safetensors", "numpy")
+
+
+def describe_run(benchmark: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """Name, date (UTC), command, commit, machine and versions."""
+    return {
+        "benchmark": benchmark,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": shlex.join(["scripts/benchmark", *arguments]),
+        "commit": _ask("git", "-C", str(CHECKOUT), "describe", "--always", "--dirty"),
+        "machine": describe_machine(),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+    }
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, the cores that this process may use, and the GPUs as the driver names them."""
+    gpus = _ask("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
+    fields = [[field.strip() for field in line.split(",")] for line in (gpus or "").splitlines()]
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "gpus": [{"name": name, "memory": memory, "driver": driver} for name, memory, driver in fields],
+    }
+
+
+def write_report(report: Mapping[str, Any], path: Path) -> None:
+    """Write the JSON file whole or not at all, so that a reader never finds half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".json.draft")
+    draft.write_text(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    draft.replace(path)
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _ask(*command: str) -> str | None:
+    """A program's answer, or None where there is no such program or it has none."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,1 @@
+"""One denoising step, and what is around it: diffusers, torch.compile and this project side by side."""

@@ -1,0 +1,172 @@
+"""The base model: a denoising step, a ControlNet's, the VAE and a whole image, beside diffusers and torch.compile."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from benchmarks.report import describe_run, write_report
+from benchmarks.step.results import Results
+from benchmarks.step.settings import LABELS, REFERENCE, SIZES, Job, Settings, Size
+from benchmarks.step.workers import run_worker
+from launch.paths import OUTPUTS, shorten
+from launch.problems import LaunchError
+from launch.progress import Progress
+
+DESCRIPTION = """\
+Measure diffusers as it comes, diffusers with torch.compile and CUDA graphs, and this project, each in a process of its
+own: a UNet step for guidance's batch of two, a ControlNet's step, a VAE decode and a whole image; times, memory, the
+error against a finer number type with the same weights, and the time from a start to the first image. The table is
+printed; step.json, step.png and step.log are written, the JSON anew after each row. On a GPU SDXL's configuration is
+measured, with random weights and in fp16; without one, the small checkpoint `shapes` in fp32.
+"""
+NAMES = {REFERENCE: "the reference", **LABELS}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the benchmark's options."""
+    parser.add_argument(
+        "--out", type=Path, default=OUTPUTS / "benchmark", metavar="FOLDER", help="default: outputs/benchmark"
+    )
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one"
+    )
+    parser.add_argument("--checkpoint", choices=SIZES, help="default: sdxl on a GPU, shapes without one")
+    parser.add_argument(
+        "--sizes",
+        type=_size,
+        nargs="+",
+        metavar="WIDTHxHEIGHT",
+        help="pictures' sizes; bars are judged at the first (default: 1024x1024 768x1344 512x512; of shapes 128x128)",
+    )
+    parser.add_argument(
+        "--systems",
+        nargs="+",
+        choices=LABELS,
+        help="default: all; compile takes a GPU",
+    )
+    parser.add_argument(
+        "--compile-sizes",
+        type=_size,
+        nargs="+",
+        metavar="WIDTHxHEIGHT",
+        help="sizes to measure torch.compile at, each of which takes minutes to compile (default: the first size)",
+    )
+    parser.add_argument(
+        "--restart",
+        nargs="*",
+        choices=LABELS,
+        default=["ours"],
+        help="systems whose first image is timed again, with the caches on disk that the first process left "
+        "(default: ours)",
+    )
+    parser.add_argument(
+        "--repeats", type=_count, metavar="N", help="times each part is measured (default: 20, without a GPU 3)"
+    )
+    parser.add_argument(
+        "--other-images",
+        type=_count,
+        default=5,
+        metavar="N",
+        help="times a whole image is measured at the sizes after the first (default: 5)",
+    )
+    parser.add_argument("--steps", type=_count, default=30, metavar="N", help="of a whole image (default: 30)")
+    parser.add_argument("--engine", default="auto", help="ours, as the models' parameter (default: auto)")
+    parser.add_argument(
+        "--timeout", type=float, default=900.0, metavar="SECONDS", help="for one system at all sizes (default: 900)"
+    )
+
+
+def work(options: argparse.Namespace) -> int:
+    """Run all of it; 1 if something could not be measured, else 0, whether bars are met or not."""
+    started = time.monotonic()
+    settings = make_settings(options)
+    systems = options.systems or [name for name in LABELS if name != "compile" or settings.device == "cuda"]
+    run = describe_run("step", sys.argv[1:])
+    described = {**asdict(settings), "dtype": settings.dtype, "reference_dtype": settings.reference_dtype}
+    described["sizes"] = [str(size) for size in settings.sizes]
+    results = Results({**run, "settings": described})
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "step.log").write_bytes(b"")
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
+        for system in (REFERENCE, *systems):
+            sizes = (options.compile_sizes or settings.sizes[:1]) if system == "compile" else settings.sizes
+            measure_system(Job(settings, system, tuple(sizes), scratch), options, results)
+        for system in (name for name in systems if name in options.restart):
+            again = Job(settings, system, settings.sizes[:1], scratch, only_first_image=True)
+            measure_system(again, options, results)
+    print(results.format_tables())
+    results.draw().save(options.out / "step.png")
+    print(f"\nAll of it took {time.monotonic() - started:.0f} s. Saved in {shorten(options.out)}/: step.json, step.png")
+    return 1 if results.failures else 0
+
+
+def measure_system(job: Job, options: argparse.Namespace, results: Results) -> None:
+    """Run one process and note what it finds."""
+    caches = Path(job.reference) / f"caches-{job.system}"
+    variables = {
+        "TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"),
+        "TRITON_CACHE_DIR": str(caches / "triton"),
+        "OMP_WAIT_POLICY": "PASSIVE",  # a processor that others use too must not be lost to spinning threads
+    }
+    name = NAMES[job.system] + (", started again" if job.only_first_image else "")
+    with Progress(f"measuring {name}") as progress:
+        job = replace(job, started=time.monotonic())
+        for event in run_worker(job, progress, options.out / "step.log", options.timeout, variables):
+            kind = event.pop("kind")
+            if kind == "first_image":
+                start = "again" if job.only_first_image else "first"
+                results.add_first_image(job.system, start, event["seconds"])
+            elif kind == "row":
+                results.add_row(job.system, event)
+            else:
+                what = f"{name}, {event['size']}" if "size" in event else name
+                results.add_failure(what, event["sentence"])
+            write_report(results.as_json(), options.out / "step.json")
+
+
+def make_settings(options: argparse.Namespace) -> Settings:
+    """Fill in what the options leave to the machine; raises LaunchError for what it cannot do."""
+    import torch
+
+    has_gpu = torch.cuda.is_available()
+    if options.device == "cuda" and not has_gpu:
+        raise LaunchError("--device is 'cuda', but torch sees no GPU; allowed here: auto, cpu")
+    device = "cuda" if has_gpu and options.device != "cpu" else "cpu"
+    checkpoint = options.checkpoint or ("sdxl" if device == "cuda" else "shapes")
+    if checkpoint == "sdxl" and device == "cpu":
+        raise LaunchError("--checkpoint is 'sdxl', which takes a GPU; allowed here: shapes")
+    if device == "cpu" and "compile" in (options.systems or ()):
+        raise LaunchError("--systems has 'compile', which takes a GPU; allowed here: eager, ours")
+    sizes = tuple(options.sizes or SIZES[checkpoint])
+    for size in options.compile_sizes or ():
+        if size not in sizes:
+            raise LaunchError(
+                f"--compile-sizes has {size}, which is not measured; allowed: {', '.join(map(str, sizes))}"
+            )
+    return Settings(
+        checkpoint=checkpoint,
+        device=device,
+        sizes=sizes,
+        repeats=options.repeats or (20 if device == "cuda" else 3),
+        other_images=options.other_images,
+        steps=options.steps,
+        engine=options.engine,
+    )
+
+
+def _size(text: str) -> Size:
+    try:
+        return Size.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1000")
+    return int(text)

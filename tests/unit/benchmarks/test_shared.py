@@ -1,0 +1,63 @@
+"""What all benchmarks share: bars, tables, charts, the report's file."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from benchmarks.bars import Bar, divide
+from benchmarks.chart import COLOURS, Groups, draw_chart
+from benchmarks.report import describe_run, write_report
+from benchmarks.table import format_table
+
+
+def test_a_bar_is_met_at_its_value_and_missed_above():
+    assert Bar(0.85, 0.85, "").met is True
+    assert Bar(0.86, 0.85, "").met is False
+    assert Bar(None, 0.85, "").met is None
+    assert Bar(0.123456, 1, "a / b").as_json() == {"figure": 0.1235, "bar": 1, "meaning": "a / b", "met": True}
+
+
+@pytest.mark.parametrize(("dividend", "divisor"), [(None, 1.0), (1.0, None), (1.0, 0.0)])
+def test_a_ratio_of_what_is_not_there_is_none(dividend, divisor):
+    assert divide(dividend, divisor) is None
+
+
+def test_bars_of_a_chart_are_as_long_as_their_values():
+    panels: dict[str, Groups] = {
+        "time, ms": {"small": {"ours": 10.0, "theirs": 40.0}, "large": {"ours": 20.0, "theirs": None}}
+    }
+    chart = draw_chart("title", "subtitle", ["ours", "theirs"], panels)
+    lengths = {}
+    for colour in COLOURS[:2]:
+        drawn = tuple(bytes.fromhex(colour[1:]))
+        runs = Counter(sum(chart.getpixel((x, y)) == drawn for x in range(chart.width)) for y in range(chart.height))
+        # of a bar there are many lines; the legend's squares are shorter, and text has a few such pixels
+        lengths[colour] = sorted(length for length, lines in runs.items() if length > 40 and lines > 20)
+    (theirs,) = lengths[COLOURS[1]]
+    small, large = lengths[COLOURS[0]]
+    assert small / theirs == pytest.approx(1 / 4, abs=0.02)
+    assert large / theirs == pytest.approx(1 / 2, abs=0.02)
+
+
+def test_a_table_is_markdown():
+    assert format_table(["name", "ms"], [["one", "1.5"], ["another", "22.5"]]).splitlines() == [
+        "| name    |   ms |",
+        "|---------|-----:|",
+        "| one     |  1.5 |",
+        "| another | 22.5 |",
+    ]
+
+
+def test_a_report_tells_what_it_was_made_with_and_replaces_the_last(tmp_path):
+    report = describe_run("step", ["step", "--out", "a folder"])
+    assert report["command"] == "scripts/benchmark step --out 'a folder'"
+    assert report["versions"]["torch"]
+    assert report["machine"]["cores"] >= 1
+    write_report({"old": True}, tmp_path / "step.json")
+    write_report(report, tmp_path / "step.json")
+    assert json.loads((tmp_path / "step.json").read_text()) == report
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_report({"figure": float("nan")}, tmp_path / "step.json")
+    assert json.loads((tmp_path / "step.json").read_text()) == report
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".json"] == ["step.json"]
