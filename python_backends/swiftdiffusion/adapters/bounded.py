@@ -46,6 +46,7 @@ class BoundedLoras:
         self._scales = scales
         self._steps: dict[str, int] = {}
         files = [lora.file for lora in found]
+        self._cached = [loader.holds(file) for file in files]
         self._kept = patcher.holds(tuple(zip(files, scales, strict=True)))
         if not self._kept:
             patcher.restore()
@@ -73,8 +74,9 @@ class BoundedLoras:
     def describe(self) -> list[dict[str, Any]]:
         """For each LoRA, fit for JSON.
 
-        Name, scale, the first step (from 0) that it took part in, seconds to arrive (0 where the weights held it
-        already), and whether it changes the text encoders: that part the request waited for before its first step.
+        Name, scale, the first step (from 0) that it took part in, whether the weights held it already (kept) or the
+        host cache (cached), seconds to arrive (0 where it was kept), and whether it changes the text encoders: that
+        part the request waited for before its first step.
         """
         seconds = [0.0] * len(self._found) if self._kept else self._pending.seconds
         return [
@@ -84,7 +86,8 @@ class BoundedLoras:
                 "step": self._steps.get(lora.file.name),
                 "load_seconds": arrival and round(arrival, 6),
                 "kept": self._kept,
+                "cached": cached,
                 "waited_for_text_encoder": not lora.layout.networks.isdisjoint(TEXT_ENCODERS),
             }
-            for lora, scale, arrival in zip(self._found, self._scales, seconds, strict=True)
+            for lora, scale, arrival, cached in zip(self._found, self._scales, seconds, self._cached, strict=True)
         ]

@@ -70,6 +70,10 @@ class LoraLoader:
         file = self._store.find(name)
         return FoundLora(file, self._layout_of(file)[1], read_profile(self._store, file))
 
+    def holds(self, file: AdapterFile) -> bool:
+        """Whether the host cache has it now."""
+        return file in self._cache
+
     def load(self, file: AdapterFile) -> Future[LoraWeights]:
         """Start to load a LoRA, or join the load that is under way; the future must not be cancelled.
 

@@ -45,7 +45,7 @@ def http_folder(tmp_path, weights):
     shutil.copy(weights / "loras" / "night.safetensors", folder)
     http = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
     threading.Thread(target=http.serve_forever, daemon=True).start()
-    stopped = []
+    stopped: list[bool] = []
 
     def stop():
         if not stopped:

@@ -37,7 +37,7 @@ def test_weights_are_afterwards_what_they_were(ask):
 
 def test_history_leaves_no_trace_against_a_fresh_server(ask, ask_server, serve):
     """A, B, both, none after one another; the fresh server has them in another order."""
-    sequence = (A, B, BOTH, {})
+    sequence: tuple[dict, ...] = (A, B, BOTH, {})
     pictures = [ask(**ASKED, **use)[0] for use in sequence]
     with serve() as fresh:
         for place in (3, 2, 0, 1):
