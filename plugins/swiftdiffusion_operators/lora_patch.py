@@ -65,6 +65,18 @@ def prepare_patch(patches: Sequence[WeightPatch]) -> Patch:
     return GroupedPatch(patches)
 
 
+def compile_patch(device: torch.device, dtype: torch.dtype) -> None:
+    """Have the kernels ready for weights of `dtype`, so that no request waits for their compilation; a GPU's only."""
+    if device.type != "cuda":
+        return
+    live = torch.zeros(64, 64, dtype=dtype, device=device)
+    pristine = live.clone()
+    prepare_patch([WeightPatch(live, pristine)]).run()
+    for factor in (torch.float16, torch.bfloat16, torch.float32):
+        term = Term(live[:16].to(factor), live[:, :16].to(factor).contiguous(), 1.0)
+        prepare_patch([WeightPatch(live, pristine, (term,))]).run()
+
+
 class PlainPatch:
     """A patch by torch's own operators, one weight after the other: for the CPU, and to compare with."""
 

@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 from swiftdiffusion.adapters.bounded import BoundedLoras
 from swiftdiffusion.adapters.loading import FoundLora, LoraLoader
 from swiftdiffusion.adapters.opening import StoreConfiguration, open_store
+from swiftdiffusion.adapters.pace import StepPace
 from swiftdiffusion.adapters.patching import Patcher
 from swiftdiffusion.adapters.targets import Targets
 from swiftdiffusion.configuration import require_range
@@ -34,6 +35,7 @@ from swiftdiffusion.request.parse import parse_request
 from swiftdiffusion.request.request import PictureRequest
 from swiftdiffusion.request.result import Picture, Progress
 from swiftdiffusion.services.clients import Call, TextEncoderClient, VaeDecoderClient, attach_controlnet
+from swiftdiffusion_operators.lora_patch import compile_patch
 
 PREVIEW_LATENTS = 32  # a preview's longer side in latents: decoding it costs little at any picture size
 
@@ -89,6 +91,7 @@ class Lane:
         self._encoder = make_engine(configuration.engine, encoder, placement)
         self._decoder = make_engine(configuration.engine, decoder, placement)
         self._patcher = Patcher({"unet": [self._encoder, self._decoder]}, configuration.pristine_weights == "host")
+        compile_patch(placement.device, placement.dtype)
         self._loader = LoraLoader(
             open_store(configuration),
             Targets.read(folder),
@@ -139,6 +142,7 @@ class Lane:
                 request.lora_bound,
                 self._configuration.lora_timeout_s,
                 check,
+                StepPace(self._placement.device),
             )
         with stopwatch("text_encoder"):
             conditioning, cached = self._condition(request)

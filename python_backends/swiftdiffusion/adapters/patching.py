@@ -113,7 +113,8 @@ class Patcher:
 
     def _prepare_restoring(self, slots: frozenset[Slot]) -> PreparedPatch:
         with self._lock:
-            return self._remember(slots, dict.fromkeys(slots, ()))
+            in_order = (slot for group in self._slots.values() for slot in group)  # one layout, one table of tiles
+            return self._remember(slots, {slot: () for slot in in_order if slot in slots})
 
     def _gather(self, loras: Sequence[ScaledLora]) -> Terms:
         terms: dict[Slot, list[tuple[Factors, float]]] = defaultdict(list)

@@ -18,6 +18,7 @@ from sdxl.networks import build_unet
 from swiftdiffusion.adapters.bounded import BoundedLoras
 from swiftdiffusion.adapters.folder_store import FolderStore
 from swiftdiffusion.adapters.loading import LoraLoader
+from swiftdiffusion.adapters.pace import StepPace
 from swiftdiffusion.adapters.patching import Patcher
 from swiftdiffusion.adapters.targets import Targets
 from swiftdiffusion.denoising.conditioning import Conditioning, Embedding, condition
@@ -63,7 +64,9 @@ class SdxlLane:
         torch.cuda.synchronize()
         start = time.perf_counter()
         found = [] if lora is None else [self.loader.inspect(lora)]
-        loras = BoundedLoras(self.loader, self.patcher, found, [0.8] * len(found), BOUND, TIMEOUT_S, lambda: None)
+        pace = StepPace(self._placement.device)
+        scales = [0.8] * len(found)
+        loras = BoundedLoras(self.loader, self.patcher, found, scales, BOUND, TIMEOUT_S, lambda: None, pace)
         scheduler = make_scheduler("EulerDiscreteScheduler", self._scheduler_config, STEPS, self._placement.device)
         with torch.inference_mode():
             latents = self._draw(1, 4, SIZE // 8, SIZE // 8) * scheduler.init_noise_sigma
