@@ -35,7 +35,6 @@ from swiftdiffusion.request.parse import parse_request
 from swiftdiffusion.request.request import PictureRequest
 from swiftdiffusion.request.result import Picture, Progress
 from swiftdiffusion.services.clients import Call, TextEncoderClient, VaeDecoderClient, attach_controlnet
-from swiftdiffusion_operators.lora_patch import compile_patch
 
 PREVIEW_LATENTS = 32  # a preview's longer side in latents: decoding it costs little at any picture size
 
@@ -91,7 +90,6 @@ class Lane:
         self._encoder = make_engine(configuration.engine, encoder, placement)
         self._decoder = make_engine(configuration.engine, decoder, placement)
         self._patcher = Patcher({"unet": [self._encoder, self._decoder]}, configuration.pristine_weights == "host")
-        compile_patch(placement.device, placement.dtype)
         self._loader = LoraLoader(
             open_store(configuration),
             Targets.read(folder),

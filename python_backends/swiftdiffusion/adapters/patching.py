@@ -18,7 +18,7 @@ from swiftdiffusion.adapters.store import AdapterFile
 from swiftdiffusion.adapters.targets import canonical_name
 from swiftdiffusion.adapters.weights import ScaledLora
 from swiftdiffusion.errors import Internal
-from swiftdiffusion_operators.lora_patch import Term, WeightPatch, prepare_patch
+from swiftdiffusion_operators.lora_patch import Term, WeightPatch, compile_patch, prepare_patch
 
 PATCHES_KEPT = 4  # a request's sets while its LoRAs arrive, and the restoring; each holds its LoRAs on the device
 
@@ -45,6 +45,9 @@ class Patcher:
                 for name in engine.parameters():
                     self._slots[network, canonical_name(name)].append(Slot(engine, name))
         self._networks = tuple(engines)
+        weights = [weight for parts in engines.values() for engine in parts for weight in engine.parameters().values()]
+        for device, dtype in {(weight.device, weight.dtype) for weight in weights}:
+            compile_patch(device, dtype)
         self._pristine = PristineWeights(pristine_on_host)
         self._targets: dict[Slot, Tensor] = {}  # where new weights are made for engines that keep theirs elsewhere
         self._prepared: OrderedDict[LoraSet | frozenset[Slot], PreparedPatch] = OrderedDict()
