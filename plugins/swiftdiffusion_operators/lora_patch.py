@@ -29,8 +29,8 @@ class WeightPatch:
     """``live = gain · pristine + Σ terms``: fp32 sums, one rounding at the end; without terms and gain a plain copy.
 
     `live` and `pristine` are fp16, bf16 or fp32, of one shape and dtype, [out, in] or [out, in, height, width].
-    `live` may be a view, in either memory format. `pristine` may lie in pinned host memory. `gain` is fp32 [out], a
-    factor for each row (DoRA), or None for 1.
+    `live` may be a view, in either memory format, or transposed. `pristine` may lie in pinned host memory. `gain` is
+    fp32 [out], a factor for each row (DoRA), or None for 1.
     """
 
     live: Tensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from swiftdiffusion.errors import InvalidArgument
 
@@ -45,10 +45,10 @@ def read_configuration(
 
 
 def _convert(key: str, text: str, kind: type, model_repository: Path) -> Any:
-    if kind is Location and "://" in text:
-        return Location(text)
-    if kind in (Path, Location):
-        return kind((model_repository / Path(text).expanduser()).resolve())
+    if kind is Location:
+        return Location(text if "://" in text else (model_repository / Path(text).expanduser()).resolve())
+    if Path in (kind, *get_args(kind)):
+        return (model_repository / Path(text).expanduser()).resolve()
     if kind is bool:
         if text.lower() not in ("true", "false"):
             raise InvalidArgument(f"parameter {key!r} is {text!r}; allowed: true, false")

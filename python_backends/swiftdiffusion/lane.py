@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,20 @@ from torch.nn.functional import interpolate
 from swiftdiffusion.adapters.bounded import BoundedLoras
 from swiftdiffusion.adapters.loading import FoundLora, LoraLoader
 from swiftdiffusion.adapters.opening import StoreConfiguration, open_store
-from swiftdiffusion.adapters.pace import StepPace
 from swiftdiffusion.adapters.patching import Patcher
 from swiftdiffusion.adapters.targets import Targets
 from swiftdiffusion.configuration import require_range
-from swiftdiffusion.denoising.conditioning import Conditioning, Embedding, condition
+from swiftdiffusion.denoising.advance import Advance
+from swiftdiffusion.denoising.conditioning import Conditioning, Embedding, blank, condition
 from swiftdiffusion.denoising.controls import Control
 from swiftdiffusion.denoising.loop import Step, denoise
-from swiftdiffusion.denoising.schedulers import load_scheduler_config, make_scheduler
+from swiftdiffusion.denoising.plan import Plan, make_plan
+from swiftdiffusion.denoising.schedulers import load_scheduler_config
 from swiftdiffusion.denoising.stopwatch import Stopwatch
 from swiftdiffusion.engines import make_engine
 from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.networks.unet import load_unet
+from swiftdiffusion.networks.vae_decoder import read_latent_extent
 from swiftdiffusion.placement import NetworkConfiguration, Placement
 from swiftdiffusion.request.images import encode_preview
 from swiftdiffusion.request.limits import Limits
@@ -36,6 +39,7 @@ from swiftdiffusion.request.request import PictureRequest
 from swiftdiffusion.request.result import Picture, Progress
 from swiftdiffusion.services.clients import Call, TextEncoderClient, VaeDecoderClient, attach_controlnet
 
+PLANS = 64  # schedulers' courses kept, a few KB each
 PREVIEW_LATENTS = 32  # a preview's longer side in latents: decoding it costs little at any picture size
 
 
@@ -53,6 +57,7 @@ class LaneConfiguration(NetworkConfiguration, StoreConfiguration, Limits):
     service_timeout_s: float = 120.0  # how long one call to another model may take
 
     def __post_init__(self) -> None:
+        NetworkConfiguration.__post_init__(self)
         StoreConfiguration.__post_init__(self)
         Limits.__post_init__(self)
         if self.pristine_weights not in ("device", "host"):
@@ -86,10 +91,19 @@ class Lane:
         self._placement = placement
         self._call = call
         self._served_controlnets = served_controlnets
-        encoder, decoder, unet_config = load_unet(folder, placement.dtype)
-        self._encoder = make_engine(configuration.engine, encoder, placement)
-        self._decoder = make_engine(configuration.engine, decoder, placement)
-        self._patcher = Patcher({"unet": [self._encoder, self._decoder]}, configuration.pristine_weights == "host")
+        encoder, decoder = load_unet(folder, placement.dtype)
+        kind, captures = configuration.engine, configuration.captures
+        self._encoder = make_engine(
+            kind, encoder, placement, captures=captures, plan=configuration.plan("unet_encoder")
+        )
+        # with ControlNets' residuals and without
+        self._decoder = make_engine(
+            kind, decoder, placement, captures=2 * captures, plan=configuration.plan("unet_decoder")
+        )
+        self._advance = make_engine("torch" if kind == "torch" else "auto", Advance(), placement, captures=captures)
+        self._patcher = Patcher(
+            {"unet": [self._encoder, self._decoder]}, placement, configuration.pristine_weights == "host"
+        )
         self._loader = LoraLoader(
             open_store(configuration),
             Targets.read(folder),
@@ -100,16 +114,23 @@ class Lane:
         timeout_s = configuration.service_timeout_s
         self._text_encoder = TextEncoderClient(call, configuration.text_encoder, placement, timeout_s)
         self._vae_decoder = VaeDecoderClient(call, configuration.vae_decoder, timeout_s)
-        self._scheduler_config = load_scheduler_config(folder)
-        self._latent_channels: int = unet_config["in_channels"]
-        vae_config = json.loads((folder / "vae" / "config.json").read_text())
-        self._latent_scale = 2 ** (len(vae_config["block_out_channels"]) - 1)  # pixels for one latent
+        scheduler_config = load_scheduler_config(folder)
+        self._plan = lru_cache(PLANS)(lambda scheduler, steps: make_plan(scheduler, scheduler_config, steps))
+        self._latent_channels, self._latent_scale = read_latent_extent(folder)
         index = json.loads((folder / "model_index.json").read_text())
         self._zeros_for_no_negative: bool = index.get("force_zeros_for_empty_prompt", True)
+        tokens = json.loads((folder / "text_encoder" / "config.json").read_text())["max_position_embeddings"]
+        for height, width in configuration.warm_up_sizes:
+            self._warm_up(blank(encoder, tokens, height, width, placement), height, width)
 
     def accept(self, tensors: Mapping[str, NDArray[Any]]) -> AcceptedRequest:
-        """Check a request, its LoRAs' files included, before any work; raises as `parse_request`, or NotFound."""
+        """Check a request before any work, its LoRAs' files included.
+
+        Raises:
+            SwiftDiffusionError: as `parse_request`, `make_plan` and `LoraLoader.inspect` do.
+        """
         request = parse_request(tensors, self._configuration, self._served_controlnets)
+        self._plan(request.scheduler, request.steps)
         loras = tuple(self._loader.inspect(lora.name) for lora in request.loras)
         if "lora_bound" not in tensors:
             measured = [lora.profile.scale_to(request.steps) for lora in loras if lora.profile is not None]
@@ -130,7 +151,7 @@ class Lane:
         request = accepted.request
         stopwatch = Stopwatch()
         check()
-        scheduler = make_scheduler(request.scheduler, self._scheduler_config, request.steps, self._placement.device)
+        plan: Plan = self._plan(request.scheduler, request.steps)
         with stopwatch("loras"):
             loras = BoundedLoras(
                 self._loader,
@@ -140,12 +161,11 @@ class Lane:
                 request.lora_bound,
                 self._configuration.lora_timeout_s,
                 check,
-                StepPace(self._placement.device),
             )
         with stopwatch("text_encoder"):
             conditioning, cached = self._condition(request)
         generator = torch.Generator("cpu").manual_seed(request.seed)
-        latents = self._draw_noise(request, generator) * scheduler.init_noise_sigma
+        latents = self._draw_noise(request, generator) * plan.noise_scale
 
         def before_step(step: int) -> None:
             check()
@@ -161,7 +181,8 @@ class Lane:
         latents = denoise(
             self._encoder,
             self._decoder,
-            scheduler,
+            self._advance,
+            plan,
             latents,
             conditioning,
             self._attach(request, conditioning),
@@ -180,6 +201,19 @@ class Lane:
         """End the loader's threads."""
         self._loader.close()
 
+    def _warm_up(self, empty: Conditioning, height: int, width: int) -> None:
+        """Draw a step with ControlNets' residuals and one without."""
+        latents = empty.pooled.new_zeros(
+            (1, self._latent_channels, height // self._latent_scale, width // self._latent_scale)
+        )
+        sample, timestep = latents.expand(empty.batch, -1, -1, -1), latents.new_ones(())
+        mid, embedding, *skips = self._encoder(sample, timestep, empty.prompt_embeds, empty.pooled, empty.time_ids)
+        for residuals in ([torch.zeros_like(tensor) for tensor in (*skips, mid)], None):
+            noise = self._decoder(mid, embedding, skips, residuals, empty.prompt_embeds)
+        plan = self._plan(self._configuration.scheduler, 1)
+        state, scalar = plan.start(latents), torch.ones((), device=latents.device)
+        self._advance(noise, state, None, plan.weights[0].to(latents.device), scalar, scalar)
+
     def _condition(self, request: PictureRequest) -> tuple[Conditioning, bool]:
         """The request's conditioning, and whether every prompt in it was remembered."""
         zeros = request.negative_prompt is None and self._zeros_for_no_negative
@@ -194,7 +228,7 @@ class Lane:
         """Noise [1, 4, h, w], drawn on the CPU in fp32 so that a seed gives the same everywhere."""
         height, width = request.height // self._latent_scale, request.width // self._latent_scale
         noise = torch.randn((1, self._latent_channels, height, width), generator=generator)
-        return noise.to(self._placement.device, self._placement.dtype)
+        return noise.to(self._placement.device)
 
     def _attach(self, request: PictureRequest, conditioning: Conditioning) -> list[Control]:
         prefix = self._configuration.controlnet_prefix
@@ -213,7 +247,7 @@ class Lane:
     def _preview(self, request: PictureRequest, step: Step) -> bytes:
         if not request.preview_every or step.number % request.preview_every or step.number == step.of:
             return b""
-        latents = step.predict_clean()
+        latents = step.clean
         longest = max(latents.shape[2:])
         if longest > PREVIEW_LATENTS:
             latents = interpolate(latents, scale_factor=PREVIEW_LATENTS / longest, mode="area")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from swiftdiffusion.configuration import require_range
 from swiftdiffusion.errors import InvalidArgument
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -26,7 +29,34 @@ class NetworkConfiguration:
     device: str = "auto"  # cpu, cuda or cuda:N
     dtype: str = "auto"  # a key of DTYPES
     engine: str = "auto"
+    plans: Path | None = None  # for TensorRT: the folder of plans
     threads: int = 0  # CPU threads; 0 for torch's own choice
+    captures: int = 4  # how many shapes the cuda_graph engine keeps
+    warm_up: str = ""  # pictures' sizes that it captures at the start: "1024x1024, 768x1344"
+
+    def __post_init__(self) -> None:
+        require_range("captures", self.captures, 1, 64)
+        if len(self.warm_up_sizes) > self.captures:
+            raise InvalidArgument(
+                f"parameter 'warm_up' names more sizes than parameter 'captures' keeps: {self.captures}"
+            )
+
+    @property
+    def warm_up_sizes(self) -> list[tuple[int, int]]:
+        """The sizes (height, width) in pixels that `warm_up` names as width x height; raises InvalidArgument."""
+        sizes = []
+        for size in filter(None, (part.strip() for part in self.warm_up.split(","))):
+            match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", size)
+            if not match or any(int(side) % 8 or not int(side) for side in match.groups()):
+                raise InvalidArgument(
+                    f"parameter 'warm_up' has {size[:32]!r}; allowed: WIDTHxHEIGHT, multiples of 8, with commas between"
+                )
+            sizes.append((int(match[2]), int(match[1])))
+        return sizes
+
+    def plan(self, network: str) -> Path | None:
+        """The file of a network's plan, where there is a folder of them."""
+        return self.plans and self.plans / f"{network}.plan"
 
 
 def choose_placement(device: str, dtype: str, instance_kind: str, instance_device: int) -> Placement:

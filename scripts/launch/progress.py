@@ -20,6 +20,7 @@ class Progress:
     def __init__(self, activity: str, *, live: bool = True) -> None:
         self._activity = activity
         self._detail = ""
+        self._conclusion = ""
         self._started = self._last_print = time.monotonic()
         self._live = live and sys.stderr.isatty()
         self._done = threading.Event()
@@ -33,6 +34,10 @@ class Progress:
     def update(self, detail: str) -> None:
         """Say how far it is."""
         self._detail = detail
+
+    def conclude(self, conclusion: str) -> None:
+        """Say what came of it, for the last line."""
+        self._conclusion = f"{conclusion}, "
 
     def __enter__(self) -> "Progress":
         """Begin to show the line."""
@@ -50,7 +55,7 @@ class Progress:
         self._done.set()
         if self._live:
             self._ticker.join()
-        outcome = f"{self.seconds:.1f} s" if error is None else f"stopped after {self.seconds:.1f} s"
+        outcome = f"{self._conclusion}{self.seconds:.1f} s" if error is None else f"stopped after {self.seconds:.1f} s"
         self._print(("\r\033[K" if self._live else "") + f"{self._activity}: {outcome}")
 
     def pulse(self) -> None:

@@ -2,8 +2,8 @@
 
     python3 scripts/maintain/lock.py python3.10 python3.11 python3.12
 
-asks the `pip` of each interpreter what it would install for `.[server,develop]` and merges the answers: a
-version that differs between them gets a marker. Nothing is installed.
+asks the `pip` of each interpreter what it would install for the project with all its extras and merges the answers:
+a version that differs between them gets a marker. Nothing is installed.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def resolve(interpreter: str, constraints: list[str]) -> Resolution:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [interpreter, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--prefer-binary"]
-        command += ["--quiet", "--report", str(report), f"{CHECKOUT}[server,develop]", *constraints]
+        command += ["--quiet", "--report", str(report), f"{CHECKOUT}[server,build,tensorrt,develop]", *constraints]
         subprocess.run(command, check=True)
         return read_report(json.loads(report.read_text()))
 

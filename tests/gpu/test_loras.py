@@ -32,9 +32,9 @@ class Bench:
 
     def __init__(self, engine: str, device: str, dtype: torch.dtype, pristine_on_host: bool = False) -> None:
         placement = Placement(torch.device(device), dtype)
-        encoder, decoder, _ = load_unet(WEIGHTS / "pipeline", dtype)
+        encoder, decoder = load_unet(WEIGHTS / "pipeline", dtype)
         self.engines = [make_engine(engine, network, placement) for network in (encoder, decoder)]
-        self.patcher = Patcher({"unet": self.engines}, pristine_on_host)
+        self.patcher = Patcher({"unet": self.engines}, placement, pristine_on_host)
         targets = Targets.read(WEIGHTS / "pipeline")
         self.loader = LoraLoader(FolderStore(WEIGHTS / "loras"), targets, ("unet",), device)
 

@@ -7,6 +7,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from swiftdiffusion_operators.kernels import overlap
+from swiftdiffusion_operators.kernels.overlap import begin
+
 ROWS = 64  # queries that one program answers
 MOST_KEYS = 256  # one program holds them all
 
@@ -20,8 +23,10 @@ def fits(keys: int, width: int) -> bool:
 def attend(
     q, k, v, y, queries, keys, row_stride, key_stride, scale,
     HEADS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
+    OVERLAPS: tl.constexpr,
 ):  # fmt: skip
     """softmax(q kᵀ · scale) v for ROWS queries of one head; q, y [batch, queries, HEADS WIDTH], k, v with `keys`."""
+    begin(OVERLAPS)
     block, head, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     row = block * ROWS + tl.arange(0, ROWS)
     key = tl.arange(0, KEYS)
@@ -46,6 +51,6 @@ def run(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     y = torch.empty_like(q)
     attend[(triton.cdiv(queries, ROWS), heads, batch)](
         q, k, v, y, queries, keys, q.stride(1), k.stride(1), width**-0.5,
-        HEADS=heads, WIDTH=width, ROWS=ROWS, KEYS=max(16, triton.next_power_of_2(keys)),
+        HEADS=heads, WIDTH=width, ROWS=ROWS, KEYS=max(16, triton.next_power_of_2(keys)), **overlap.options(),
     )  # fmt: skip
     return y

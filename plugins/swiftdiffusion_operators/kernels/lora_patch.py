@@ -167,6 +167,8 @@ class _Layer:
     """One weight as a matrix, and its factors in the same order of columns."""
 
     def __init__(self, patch: WeightPatch) -> None:
+        if patch.live.dim() == 2 and patch.live.stride(0) == 1 < patch.live.stride(1):
+            patch = _transpose(patch)  # as TensorRT keeps the weights of its matrix products
         order = _memory_order(patch.live)
         self.live, self.pristine = (_as_matrix(weight, order) for weight in (patch.live, patch.pristine))
         terms = [_arrange(term, order) for term in patch.terms if abs(term.scale) >= SMALLEST_SCALE]
@@ -223,6 +225,19 @@ class _Launch:
     def run(self) -> None:
         """Enqueue."""
         patch_tile[(len(self._tables[0]),)](*self._tables, **self._options)
+
+
+def _transpose(patch: WeightPatch) -> WeightPatch:
+    """The same patch of the transposed matrix, whose columns a gain would scale: it becomes a term of its own."""
+    terms = [
+        Term(term.down.T.contiguous(), None, term.scale)
+        if term.up is None
+        else Term(term.up.T.contiguous(), term.down.T.contiguous(), term.scale)
+        for term in patch.terms
+    ]
+    if patch.gain is not None:
+        terms.append(Term(((patch.gain - 1)[:, None] * patch.pristine.to(patch.gain)).T.contiguous(), None, 1.0))
+    return WeightPatch(patch.live.T, patch.pristine.T, tuple(terms))
 
 
 def _memory_order(weight: Tensor) -> list[int]:

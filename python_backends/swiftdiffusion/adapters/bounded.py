@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from swiftdiffusion.adapters.loading import FoundLora, LoraLoader
-from swiftdiffusion.adapters.pace import StepPace
 from swiftdiffusion.adapters.patching import Patcher
 from swiftdiffusion.adapters.targets import TEXT_ENCODERS
 
@@ -27,7 +26,6 @@ class BoundedLoras:
         bound: int,
         timeout_s: float,
         check: Callable[[], None],
-        pace: StepPace,
     ) -> None:
         """Start to load them, unless the weights hold just this set from the request before.
 
@@ -39,13 +37,11 @@ class BoundedLoras:
             bound: the last step (from 0) that may start without them all.
             timeout_s: how long that step waits.
             check: raises when the request is no longer wanted.
-            pace: of the device that the steps run on.
         """
         self._patcher = patcher
         self._bound = bound
         self._timeout_s = timeout_s
         self._check = check
-        self._pace = pace
         self._found = found
         self._scales = scales
         self._steps: dict[str, int] = {}
@@ -67,7 +63,6 @@ class BoundedLoras:
         """
         if len(self._steps) == len(self._found):
             return
-        self._pace.follow()
         if step >= self._bound:
             self._pending.wait(self._timeout_s, self._check)
         arrived = self._pending.arrived

@@ -12,17 +12,19 @@ from torch import Tensor
 from swiftdiffusion.adapters.copy_stream import copy_stream
 from swiftdiffusion.adapters.dora import compute_gain, scale_rows
 from swiftdiffusion.adapters.factors import Factors
-from swiftdiffusion.adapters.prepared import LiveEngine, PreparedPatch, Refittable, Slot
+from swiftdiffusion.adapters.prepared import LiveEngine, PreparedPatch, Slot
 from swiftdiffusion.adapters.pristine import PristineWeights
 from swiftdiffusion.adapters.store import AdapterFile
 from swiftdiffusion.adapters.targets import canonical_name
 from swiftdiffusion.adapters.weights import ScaledLora
 from swiftdiffusion.errors import Internal
+from swiftdiffusion.placement import Placement
 from swiftdiffusion_operators.lora_patch import Term, WeightPatch, compile_patch, prepare_patch
 
 PATCHES_KEPT = 4  # a request's sets while its LoRAs arrive, and the restoring; each holds its LoRAs on the device
 
 LoraSet = tuple[tuple[AdapterFile, float], ...]  # files and scales
+CPU = Placement(torch.device("cpu"), torch.float32)
 Terms = Mapping[Slot, Sequence[tuple[Factors, float]]]
 
 
@@ -38,18 +40,19 @@ class Patcher:
     that runs the engines: what it does is only enqueued, between the calls around it.
     """
 
-    def __init__(self, engines: Mapping[str, Sequence[Refittable]], pristine_on_host: bool = False) -> None:
+    def __init__(
+        self, engines: Mapping[str, Sequence[LiveEngine]], placement: Placement = CPU, pristine_on_host: bool = False
+    ) -> None:
+        """Args: the engines by network, where their weights lie, and whether the pristine copies are on the host."""
         self._slots: dict[tuple[str, str], list[Slot]] = defaultdict(list)
         for network, parts in engines.items():
             for engine in parts:
                 for name in engine.parameters():
                     self._slots[network, canonical_name(name)].append(Slot(engine, name))
         self._networks = tuple(engines)
-        weights = [weight for parts in engines.values() for engine in parts for weight in engine.parameters().values()]
-        for device, dtype in {(weight.device, weight.dtype) for weight in weights}:
-            compile_patch(device, dtype)
+        self._device = placement.device
+        compile_patch(placement.device, placement.dtype)
         self._pristine = PristineWeights(pristine_on_host)
-        self._targets: dict[Slot, Tensor] = {}  # where new weights are made for engines that keep theirs elsewhere
         self._prepared: OrderedDict[LoraSet | frozenset[Slot], PreparedPatch] = OrderedDict()
         self._lock = threading.RLock()
         self._touched: frozenset[Slot] = frozenset()  # what may differ from its pristine copy
@@ -101,17 +104,12 @@ class Patcher:
 
     def _put(self, patch: PreparedPatch) -> None:
         """Write the union of what is touched and what `patch` touches, and tell each engine once."""
-        stale = self._touched - patch.slots
+        stale = self._prepare_restoring(self._touched - patch.slots)
         self._touched |= patch.slots
-        written: dict[Refittable, dict[str, Tensor]] = defaultdict(dict)
-        for part in (self._prepare_restoring(stale), patch):
-            for slot, weight in part.run().items():
-                written[slot.engine][slot.name] = weight
-        for engine, weights in written.items():
-            if isinstance(engine, LiveEngine):
-                engine.weights_changed()
-            else:
-                engine.refit(weights)
+        stale.run()
+        patch.run()
+        for engine in {slot.engine for slot in stale.slots | patch.slots}:
+            engine.weights_changed()
         self._touched = patch.slots
 
     def _prepare_restoring(self, slots: frozenset[Slot]) -> PreparedPatch:
@@ -143,25 +141,19 @@ class Patcher:
 
     @torch.no_grad()
     def _build(self, terms: Terms) -> PreparedPatch:
-        results: dict[Slot, Tensor] = {}
         by_device: dict[torch.device, list[WeightPatch]] = defaultdict(list)
         for slot, slot_terms in terms.items():
             live = slot.engine.parameters()[slot.name].detach()
+            if live.device.type != self._device.type:
+                raise Internal(f"The engine of {slot.name!r} cannot change it; a plan must be built to be refitted.")
             with copy_stream(live.device).use():
                 pristine = self._pristine.keep(slot, live)
-                if isinstance(slot.engine, LiveEngine):
-                    results[slot] = live
-                elif slot_terms:
-                    results[slot] = self._targets.setdefault(slot, torch.empty_like(live))
-                else:
-                    results[slot] = pristine
-                    continue
-                by_device[live.device].append(_describe(results[slot], pristine, slot_terms))
+                by_device[live.device].append(_describe(live, pristine, slot_terms))
         patches = []
         for device, weights in by_device.items():
             with copy_stream(device).use():
                 patches.append(prepare_patch(weights))
-        return PreparedPatch(results, patches, [copy_stream(device).mark() for device in by_device])
+        return PreparedPatch(terms, patches, [copy_stream(device).mark() for device in by_device])
 
 
 def _describe(target: Tensor, pristine: Tensor, uses: Sequence[tuple[Factors, float]]) -> WeightPatch:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -11,45 +11,35 @@ from swiftdiffusion.adapters.copy_stream import Mark
 from swiftdiffusion_operators.lora_patch import Patch
 
 
-class Refittable(Protocol):
+class LiveEngine(Protocol):
     """The part of an engine that patching needs."""
 
     def parameters(self) -> Mapping[str, Tensor]:
-        """Return the live tensors by name."""
-
-    def refit(self, weights: Mapping[str, Tensor]) -> None:
-        """Copy new values into the named parameters, in place."""
-
-
-@runtime_checkable
-class LiveEngine(Refittable, Protocol):
-    """An engine that runs on the very tensors that `parameters` gives: they can be written straight into."""
+        """Return the live tensors by name, which may be written."""
 
     def weights_changed(self) -> None:
-        """Be told that they were."""
+        """Be told that they were; what runs next sees them."""
 
 
 class Slot(NamedTuple):
     """One parameter of one engine, under the engine's own name for it."""
 
-    engine: Refittable
+    engine: LiveEngine
     name: str
 
 
 class PreparedPatch:
     """New values for some parameters, computed when it is run."""
 
-    def __init__(self, results: Mapping[Slot, Tensor], patches: Sequence[Patch], marks: Sequence[Mark]) -> None:
-        """Args: where each parameter's value will be, what computes them on each device, and when that can begin."""
-        self.slots = frozenset(results)
-        self._results = results
+    def __init__(self, slots: Iterable[Slot], patches: Sequence[Patch], marks: Sequence[Mark]) -> None:
+        """Args: the parameters, what writes them on each device, and when that can begin."""
+        self.slots = frozenset(slots)
         self._patches = patches
         self._marks = marks
 
-    def run(self) -> Mapping[Slot, Tensor]:
-        """Enqueue on the current stream; the results are there for what is enqueued after."""
+    def run(self) -> None:
+        """Enqueue on the current stream."""
         for mark in self._marks:
             mark.wait_on_device()
         for patch in self._patches:
             patch.run()
-        return self._results

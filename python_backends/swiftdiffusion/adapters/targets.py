@@ -24,6 +24,15 @@ def canonical_name(parameter: str) -> str:
     return parameter.removeprefix("text_model.")
 
 
+def is_layer(parameter: str, shape: Shape) -> bool:
+    """Whether a parameter is the weight of a linear (2-D) or convolution (4-D) layer: what a LoRA can change."""
+    return (
+        parameter.endswith(".weight")
+        and len(shape) in (2, 4)
+        and not canonical_name(parameter).startswith("embeddings.")
+    )
+
+
 def parameter_shapes(folder: Path) -> dict[str, Shape]:
     """Read the names (as stored) and shapes of a network's parameters.
 
@@ -67,10 +76,6 @@ class Targets:
     def layers(self) -> Mapping[str, Mapping[str, Shape]]:
         """Only the weights of linear (2-D) and convolution (4-D) layers: what a LoRA can change."""
         return {
-            network: {
-                name: shape
-                for name, shape in parameters.items()
-                if name.endswith(".weight") and len(shape) in (2, 4) and not name.startswith("embeddings.")
-            }
+            network: {name: shape for name, shape in parameters.items() if is_layer(name, shape)}
             for network, parameters in self.networks.items()
         }

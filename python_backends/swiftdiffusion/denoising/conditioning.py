@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from swiftdiffusion.networks.unet import Encoder
+from swiftdiffusion.placement import Placement
+
 
 @dataclass(frozen=True)
 class Conditioning:
@@ -43,7 +46,15 @@ def condition(embeddings: list[Embedding], height: int, width: int) -> Condition
     return Conditioning(hidden, pooled, sizes.expand(len(embeddings), -1))
 
 
-def guide(noise: Tensor, scale: float) -> Tensor:
+def blank(encoder: Encoder, tokens: int, height: int, width: int, placement: Placement) -> Conditioning:
+    """The conditioning of guided pictures without words, to warm up with; `encoder` is a UNet's or a ControlNet."""
+    nothing = Embedding(torch.zeros(tokens, encoder.prompt_width), torch.zeros(encoder.pooled_width))
+    conditioning = condition([nothing, nothing], height, width)
+    parts = (conditioning.prompt_embeds, conditioning.pooled, conditioning.time_ids)
+    return Conditioning(*(part.to(placement.device, placement.dtype) for part in parts))
+
+
+def guide(noise: Tensor, scale: float | Tensor) -> Tensor:
     """Classifier-free guidance (arXiv 2207.12598, eq. 6): [2, ...] as (negative, prompt) to [1, ...].
 
     A batch of one passes as it is.

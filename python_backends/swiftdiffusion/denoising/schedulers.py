@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import diffusers
-import torch
 from torch import Tensor
 
 from swiftdiffusion.errors import InvalidArgument
@@ -39,15 +39,14 @@ def load_scheduler_config(folder: Path) -> Any:
     return getattr(diffusers, written["_class_name"]).from_config(written).config
 
 
-def make_scheduler(name: str, config: Any, steps: int, device: torch.device) -> Any:
-    """A scheduler for one request, its timesteps set.
+def make_scheduler(name: str, config: Any, steps: int) -> Any:
+    """A scheduler with its timesteps set, on the CPU.
 
     Args:
         name: a key of `SCHEDULERS`.
         config: what `load_scheduler_config` gave; each name differs from it as
             ``Class.from_config(pipeline.scheduler.config, ...)`` does.
         steps: denoising steps.
-        device: where the latents are.
 
     Raises:
         InvalidArgument: more steps than this scheduler can do.
@@ -55,10 +54,15 @@ def make_scheduler(name: str, config: Any, steps: int, device: torch.device) -> 
     class_name, changes = SCHEDULERS[name]
     scheduler = getattr(diffusers, class_name).from_config(config, **changes)
     try:
-        scheduler.set_timesteps(steps, device=device)
+        scheduler.set_timesteps(steps)
     except ValueError as error:
         raise InvalidArgument(f"steps is {steps}, which {name} cannot do: {error}") from None
     return scheduler
+
+
+def takes_generator(scheduler: Any) -> bool:
+    """Whether the scheduler may draw noise in its steps."""
+    return "generator" in signature(scheduler.step).parameters
 
 
 def predict_clean(scheduler: Any, result: Any, output: Tensor, latents: Tensor, timestep: Any) -> Tensor:

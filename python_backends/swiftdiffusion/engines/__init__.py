@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from swiftdiffusion.engines.cuda_graph_engine import CudaGraphEngine
+from swiftdiffusion.engines.tensorrt.engine import TensorRtEngine
 from swiftdiffusion.engines.torch_engine import TorchEngine
 from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.networks.network import Network
@@ -33,17 +35,33 @@ class Engine(Protocol):
         """Say that live weights were written without `refit`; what runs next sees them."""
 
 
-KINDS: dict[str, Callable[[Network, Placement], Engine]] = {"torch": TorchEngine, "cuda_graph": CudaGraphEngine}
+KINDS: dict[str, Callable[[Network, Placement, int], Engine]] = {"torch": TorchEngine, "cuda_graph": CudaGraphEngine}
 
 
-def make_engine(kind: str, network: Network, placement: Placement) -> Engine:
-    """Make `network` ready on `placement`; `kind` is a key of `KINDS`, or ``auto`` for the best there is.
+def make_engine(
+    kind: str, network: Network, placement: Placement, *, captures: int = 1, plan: Path | None = None
+) -> Engine:
+    """Make `network` ready on `placement`.
+
+    Args:
+        kind: a key of `KINDS`, ``tensorrt``, or ``auto`` for the best there is.
+        network: what is to run; it is the engine's from then on.
+        placement: where it runs.
+        captures: how many shapes of its inputs are kept by an engine that is made for shapes.
+        plan: the network's plan for TensorRT, where ``scripts/build`` made one.
 
     Raises:
-        InvalidArgument: a kind that does not exist.
+        InvalidArgument: a kind that does not exist or cannot run there, or a plan that is missing or stale.
+        Unavailable: TensorRT is asked for and not installed, or not for this GPU.
     """
     if kind == "auto":
-        kind = network.engine if placement.device.type == "cuda" else "torch"
+        kind = "tensorrt" if plan else network.engine if placement.device.type == "cuda" else "torch"
+    if kind == "tensorrt":
+        if plan is None:
+            raise InvalidArgument(
+                "parameter 'engine' is 'tensorrt', which needs parameter 'plans': the folder that `scripts/build` made"
+            )
+        return TensorRtEngine(network, placement, plan)
     if kind not in KINDS:
-        raise InvalidArgument(f"parameter 'engine' is {kind!r}; allowed: auto, {', '.join(KINDS)}")
-    return KINDS[kind](network, placement)
+        raise InvalidArgument(f"parameter 'engine' is {kind!r}; allowed: auto, {', '.join(KINDS)}, tensorrt")
+    return KINDS[kind](network, placement, captures)

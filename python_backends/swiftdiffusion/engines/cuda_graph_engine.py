@@ -15,8 +15,6 @@ from swiftdiffusion.networks.fused import fuse
 from swiftdiffusion.networks.network import Network
 from swiftdiffusion.placement import Placement
 
-CAPTURES = 4  # shapes kept, by default: one costs its activations
-
 
 class CudaGraphEngine:
     """A network captured once for each shape of its inputs; the least recently used captures are dropped.
@@ -24,8 +22,8 @@ class CudaGraphEngine:
     A call's results are the capture's own: the next call with the same shapes overwrites them. For one thread.
     """
 
-    def __init__(self, network: Network, placement: Placement, captures: int = CAPTURES) -> None:
-        """Raises InvalidArgument where the device is no GPU."""
+    def __init__(self, network: Network, placement: Placement, captures: int = 1) -> None:
+        """Keep `captures` sets of shapes, each with its activations; raises InvalidArgument where there is no GPU."""
         if placement.device.type != "cuda":
             raise InvalidArgument(
                 f"parameter 'engine' is 'cuda_graph', which needs a GPU; the device is {placement.device}"

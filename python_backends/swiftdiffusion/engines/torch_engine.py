@@ -13,9 +13,9 @@ from swiftdiffusion.placement import Placement
 
 
 class TorchEngine:
-    """A network run by torch as it is written."""
+    """A network run by torch as it is written, for any shapes."""
 
-    def __init__(self, network: Network, placement: Placement) -> None:
+    def __init__(self, network: Network, placement: Placement, captures: int = 1) -> None:
         self._network = network.to(placement.device, placement.dtype).eval().requires_grad_(False)
         self._weights = self._network.weights()
 

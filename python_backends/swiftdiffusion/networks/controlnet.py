@@ -33,6 +33,8 @@ class ControlNet(Encoder):
 
     def __init__(self, model: ControlNetModel) -> None:
         super().__init__(model)
+        # its image's embedding halves a picture once less than it has widths
+        self.pixels_a_latent = 2 ** (len(model.config["conditioning_embedding_out_channels"]) - 1)
         self.controlnet_cond_embedding = model.controlnet_cond_embedding
         self.controlnet_down_blocks = model.controlnet_down_blocks
         self.controlnet_mid_block = model.controlnet_mid_block

@@ -33,6 +33,10 @@ class Encoder(Network):
         self.down_blocks = model.down_blocks
         self.mid_block = model.mid_block
         self.steering = Steering()
+        self.latent_channels: int = model.config["in_channels"]
+        self.prompt_width: int = model.config["cross_attention_dim"]
+        sizes = 6 * model.config["addition_time_embed_dim"]
+        self.pooled_width: int = model.config["projection_class_embeddings_input_dim"] - sizes
 
     def embed_sizes(self, pooled: Tensor, time_ids: Tensor) -> Tensor:
         """Embed pooled [batch, pooled width] and time_ids [batch, 6] to [batch, width]."""
@@ -134,19 +138,18 @@ class UNetDecoder(Network):
         return self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
 
 
-def load_unet(folder: Path, dtype: torch.dtype) -> tuple[UNetEncoder, UNetDecoder, dict]:
+def load_unet(folder: Path, dtype: torch.dtype) -> tuple[UNetEncoder, UNetDecoder]:
     """Read the UNet of a pipeline's folder (safetensors only).
 
     Returns:
-        Its two halves on the CPU, and its diffusers configuration.
+        Its two halves on the CPU.
 
     Raises:
         InvalidArgument: a UNet with parts that SDXL's does not have.
     """
     unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=dtype, use_safetensors=True)
-    config = dict(unet.config)
-    require_sdxl(config, "UNet")
-    return UNetEncoder(unet), UNetDecoder(unet), config
+    require_sdxl(dict(unet.config), "UNet")
+    return UNetEncoder(unet), UNetDecoder(unet)
 
 
 def require_sdxl(config: dict, network: str) -> None:

@@ -9,6 +9,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from swiftdiffusion.networks.network import Network
+from swiftdiffusion.networks.vae_scaling import scale_activations
 
 
 class VaeDecoder(Network):
@@ -34,18 +35,23 @@ class VaeDecoder(Network):
         return self.decoder(latents)
 
 
-def load_vae_decoder(folder: Path, dtype: torch.dtype) -> tuple[VaeDecoder, torch.dtype]:
+def load_vae_decoder(folder: Path, dtype: torch.dtype) -> VaeDecoder:
     """Read the VAE of a pipeline's folder (safetensors only), on the CPU.
 
-    Returns:
-        The decoder and the number type that it is safe in: SDXL's own VAE overflows in fp16 and says so
-        (``force_upcast``), and is then kept in fp32, as diffusers does.
+    One that overflows fp16 and says so (``force_upcast``, as SDXL's own does), which diffusers runs in fp32, is
+    scaled down to fit.
     """
+    vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32, use_safetensors=True)
+    decoder = VaeDecoder(vae)
+    if dtype == torch.float16 and vae.config.force_upcast:
+        scale_activations(decoder.decoder)
+    return decoder.to(dtype)
+
+
+def read_latent_extent(folder: Path) -> tuple[int, int]:
+    """A pipeline's latent channels, and how many pixels a latent is high and wide."""
     config = AutoencoderKL.load_config(folder / "vae")
-    if dtype == torch.float16 and config.get("force_upcast", True):
-        dtype = torch.float32
-    vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype, use_safetensors=True)
-    return VaeDecoder(vae), dtype
+    return config["latent_channels"], 2 ** (len(config["block_out_channels"]) - 1)
 
 
 def to_pixels(image: Tensor) -> Tensor:

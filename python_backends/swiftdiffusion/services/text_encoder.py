@@ -38,7 +38,8 @@ class TextEncoderConfiguration(NetworkConfiguration, StoreConfiguration):
     lora_timeout_s: float = 30.0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        NetworkConfiguration.__post_init__(self)
+        StoreConfiguration.__post_init__(self)
         require_range("prompts_max", self.prompts_max, 2, 1024)
         require_range("prompt_cache", self.prompt_cache, 0, 1_000_000)
         require_range("lora_cache_mb", self.lora_cache_mb, 0, 1_000_000)
@@ -53,10 +54,13 @@ class TextEncoderService:
         self._placement = placement
         self._tokenizers = load_tokenizers(configuration.pipeline)
         self._engines = [
-            make_engine(configuration.engine, encoder, placement)
-            for encoder in load_text_encoders(configuration.pipeline, placement.dtype)
+            make_engine(configuration.engine, encoder, placement, plan=configuration.plan(name))
+            for name, encoder in zip(
+                TEXT_ENCODERS, load_text_encoders(configuration.pipeline, placement.dtype), strict=True
+            )
         ]
-        self._patcher = Patcher({name: [e] for name, e in zip(TEXT_ENCODERS, self._engines, strict=True)})
+        engines = {name: [engine] for name, engine in zip(TEXT_ENCODERS, self._engines, strict=True)}
+        self._patcher = Patcher(engines, placement)
         self._loader = LoraLoader(
             open_store(configuration),
             Targets.read(configuration.pipeline),

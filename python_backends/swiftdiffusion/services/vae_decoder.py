@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from swiftdiffusion.engines import make_engine
-from swiftdiffusion.networks.vae_decoder import load_vae_decoder, to_pixels
+from swiftdiffusion.networks.vae_decoder import load_vae_decoder, read_latent_extent, to_pixels
 from swiftdiffusion.placement import NetworkConfiguration, Placement
 
 
@@ -23,17 +24,28 @@ class VaeDecoderConfiguration(NetworkConfiguration):
 
 
 class VaeDecoderService:
-    """A pipeline's VAE decoder, kept in fp32 where fp16 would overflow."""
+    """A pipeline's VAE decoder."""
 
     def __init__(self, configuration: VaeDecoderConfiguration, placement: Placement) -> None:
-        network, dtype = load_vae_decoder(configuration.pipeline, placement.dtype)
-        self._placement = Placement(placement.device, dtype)
-        self._engine = make_engine(configuration.engine, network, self._placement)
+        network = load_vae_decoder(configuration.pipeline, placement.dtype)
+        self._placement = placement
+        self._engine = make_engine(
+            configuration.engine,
+            network,
+            placement,
+            captures=configuration.captures,
+            plan=configuration.plan("vae_decoder"),
+        )
+        channels, scale = read_latent_extent(configuration.pipeline)
+        for height, width in configuration.warm_up_sizes:
+            self._engine(self._place(np.zeros((1, channels, height // scale, width // scale), np.float32)))
 
     def answer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Decode one picture; inputs and outputs as in `contracts.VAE_DECODER`."""
-        latents = torch.tensor(inputs["latents"], device=self._placement.device, dtype=self._placement.dtype)
-        return {"pixels": to_pixels(self._engine(latents))[0].cpu().numpy()}
+        return {"pixels": to_pixels(self._engine(self._place(inputs["latents"])))[0].cpu().numpy()}
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+    def _place(self, latents: NDArray[Any]) -> torch.Tensor:
+        return torch.tensor(latents, device=self._placement.device, dtype=self._placement.dtype)

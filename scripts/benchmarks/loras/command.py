@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--prompts", type=_count, default=100, metavar="N", help="for each LoRA and bound (default: %(default)s)"
     )
     parser.add_argument(
-        "--bounds", type=int, nargs="+", metavar="STEP", help="of 30, the first is compared with (default: eleven)"
+        "--bounds", type=int, nargs="+", metavar="STEP", help="of 30, the first is compared with (default: ten)"
     )
     parser.add_argument("--requests", type=_count, default=500, metavar="N", help="of the trace (default: %(default)s)")
     parser.add_argument("--adapters", type=_count, default=60, metavar="N", help="of the trace (default: %(default)s)")

@@ -18,12 +18,12 @@ from sdxl.networks import build_unet
 from swiftdiffusion.adapters.bounded import BoundedLoras
 from swiftdiffusion.adapters.folder_store import FolderStore
 from swiftdiffusion.adapters.loading import LoraLoader
-from swiftdiffusion.adapters.pace import StepPace
 from swiftdiffusion.adapters.patching import Patcher
 from swiftdiffusion.adapters.targets import Targets
+from swiftdiffusion.denoising.advance import Advance
 from swiftdiffusion.denoising.conditioning import Conditioning, Embedding, condition
 from swiftdiffusion.denoising.loop import denoise
-from swiftdiffusion.denoising.schedulers import make_scheduler
+from swiftdiffusion.denoising.plan import make_plan
 from swiftdiffusion.denoising.stopwatch import Stopwatch
 from swiftdiffusion.engines import make_engine
 from swiftdiffusion.networks.unet import UNetDecoder, UNetEncoder
@@ -47,13 +47,14 @@ class SdxlLane:
         encoder, decoder = UNetEncoder(unet), UNetDecoder(unet)
         self._encoder = make_engine("auto", encoder, self._placement)
         self._decoder = make_engine("auto", decoder, self._placement)
-        self.patcher = Patcher({"unet": [self._encoder, self._decoder]}, pristine_on_host)
+        self._advance = make_engine("auto", Advance(), self._placement)
+        self._plan = make_plan("EulerDiscreteScheduler", build_scheduler().config, STEPS)
+        self.patcher = Patcher({"unet": [self._encoder, self._decoder]}, self._placement, pristine_on_host)
         self.loader = LoraLoader(FolderStore(folder), targets, ("unet",), "cuda:0", cache_bytes=0)
         width = unet.config.projection_class_embeddings_input_dim - 6 * unet.config.addition_time_embed_dim
         self._prompts = [
             Embedding(self._draw(77, unet.config.cross_attention_dim), self._draw(width)) for _ in range(2)
         ]
-        self._scheduler_config = build_scheduler().config
 
     def run(self, lora: str | None) -> dict[str, Any]:
         """One request's denoising, from the file's name to the last step, with the restoring of the one before.
@@ -64,15 +65,12 @@ class SdxlLane:
         torch.cuda.synchronize()
         start = time.perf_counter()
         found = [] if lora is None else [self.loader.inspect(lora)]
-        pace = StepPace(self._placement.device)
-        scales = [0.8] * len(found)
-        loras = BoundedLoras(self.loader, self.patcher, found, scales, BOUND, TIMEOUT_S, lambda: None, pace)
-        scheduler = make_scheduler("EulerDiscreteScheduler", self._scheduler_config, STEPS, self._placement.device)
+        loras = BoundedLoras(self.loader, self.patcher, found, [0.8] * len(found), BOUND, TIMEOUT_S, lambda: None)
         with torch.inference_mode():
-            latents = self._draw(1, 4, SIZE // 8, SIZE // 8) * scheduler.init_noise_sigma
+            latents = self._draw(1, 4, SIZE // 8, SIZE // 8).float() * self._plan.noise_scale
         denoise(
-            self._encoder, self._decoder, scheduler, latents, self._condition(), [], GUIDANCE, torch.Generator(),
-            loras.settle, lambda step: None, stopwatch,
+            self._encoder, self._decoder, self._advance, self._plan, latents, self._condition(), [], GUIDANCE,
+            torch.Generator(), loras.settle, lambda step: None, stopwatch,
         )  # fmt: skip
         torch.cuda.synchronize()
         return {"ms": 1e3 * (time.perf_counter() - start), "loras": loras.describe()}

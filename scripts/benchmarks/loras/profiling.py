@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -55,11 +56,11 @@ def profile_lora(studio: Studio, name: str, prompts: Sequence[str], bounds: Sequ
     """Draw all prompts with the LoRA from each of `bounds` on, the first of which must be 0."""
     seeds = [seed + index for index in range(len(prompts))]
     lora = studio.load(name)
-    with_it: list[Tensor] = []
-    without: list[Tensor] = []
-    first = studio.draw(prompts, seeds, lora, 0, lambda step, latents: with_it.append(latents))
-    studio.draw(prompts, seeds, None, studio.steps, lambda step, latents: without.append(latents))
-    latents = [round(measure_cosine(*pair), 4) for pair in zip(with_it, without, strict=True)]
+    with_it: list[list[Tensor]] = [[] for _ in range(studio.steps)]
+    without: list[list[Tensor]] = [[] for _ in range(studio.steps)]
+    first = studio.draw(prompts, seeds, lora, 0, lambda step, latents: with_it[step].append(latents))
+    studio.draw(prompts, seeds, None, studio.steps, lambda step, latents: without[step].append(latents))
+    latents = [round(measure_cosine(*map(torch.cat, pair)), 4) for pair in zip(with_it, without, strict=True)]
     lateness = Lateness(name, studio.steps, latents)
     for bound in bounds:
         drawn = first if bound == 0 else studio.draw(prompts, seeds, lora, bound)

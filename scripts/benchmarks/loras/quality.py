@@ -17,8 +17,7 @@ from shapes.style_statistics import STATISTICS
 
 STEPS, GUIDANCE, SIZE = 30, 3.0, 128
 SEED = 78  # of prompts and noise, as `shapes.evaluate` has it
-BATCH = 25
-BOUNDS = (0, 1, 2, 3, 5, 8, 12, 16, 20, 25, STEPS)
+BOUNDS = (0, 1, 2, 3, 5, 8, 12, 16, 22, STEPS)
 
 
 def measure_quality(
@@ -31,6 +30,7 @@ def measure_quality(
         the mean similarity to the same picture at the first bound. ``mean[bound]``: over the LoRAs.
     """
     captions = full_captions(unseen_scenes(prompts, SEED))
+    seeds = [SEED * 100_000 + index for index in range(prompts)]
     studio = Studio(pipeline_folder(), lora_file("night").parent, STEPS, GUIDANCE, SIZE)
     loras: dict[str, dict[str, Any]] = {}
     try:
@@ -39,7 +39,7 @@ def measure_quality(
             first: Pictures | None = None
             for bound in bounds:
                 tell(f"{name}, bound {bound}")
-                drawn = _draw_all(studio, captions, name, bound)
+                drawn = studio.draw(captions, seeds, studio.load(name), bound)
                 first = drawn if first is None else first
                 rows[str(bound)] = _judge(name, drawn, first)
             loras[name] = rows
@@ -60,16 +60,6 @@ def count_lost_points(quality: dict[str, Any], bound: int) -> float | None:
     mean = quality["mean"]
     first = next(iter(mean.values()))
     return None if str(bound) not in mean else round(first["styled"] - mean[str(bound)]["styled"], 3)
-
-
-def _draw_all(studio: Studio, captions: Sequence[str], name: str, bound: int) -> Pictures:
-    lora = studio.load(name)
-    parts = []
-    for start in range(0, len(captions), BATCH):
-        texts = captions[start : start + BATCH]
-        seeds = [SEED * 100_000 + start + index for index in range(len(texts))]
-        parts.append(studio.draw(texts, seeds, lora, bound))
-    return np.concatenate(parts)
 
 
 def _judge(name: str, drawn: Pictures, first: Pictures) -> dict[str, float]:

@@ -4,11 +4,9 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-import torch
 
 from swiftdiffusion.adapters.bounded import BoundedLoras
 from swiftdiffusion.adapters.loading import LoraLoader
-from swiftdiffusion.adapters.pace import StepPace
 from swiftdiffusion.adapters.patching import Patcher
 from swiftdiffusion.adapters.store import AdapterFile
 from swiftdiffusion.adapters.weights import LoraWeights, ScaledLora
@@ -31,8 +29,7 @@ class Request:
         self.patcher = Patcher(build_engines(copy.deepcopy(pipeline)))
 
     def begin(self, bound: int, check: Callable[[], None] = lambda: None) -> BoundedLoras:
-        pace = StepPace(torch.device("cpu"))
-        return BoundedLoras(self.loader, self.patcher, self.found, [1.0, 0.5], bound, 0.1, check, pace)
+        return BoundedLoras(self.loader, self.patcher, self.found, [1.0, 0.5], bound, 0.1, check)
 
     def arrive(self, index: int) -> None:
         self.futures[self.found[index].file].set_result(self.weights[index])

@@ -26,8 +26,8 @@ class Bench:
     def state(self) -> dict[str, bytes]:
         return state(self.pipeline)
 
-    def refits(self) -> int:
-        return sum(len(engine.refits) for parts in self.engines.values() for engine in parts)
+    def changes(self) -> int:
+        return sum(engine.changes for parts in self.engines.values() for engine in parts)
 
 
 @pytest.fixture
@@ -69,18 +69,19 @@ def test_history_leaves_no_trace(pipeline: Any, bench: Bench, loras: dict[str, S
 def test_the_same_set_again_costs_nothing(bench: Bench, loras: dict[str, ScaledLora]) -> None:
     assert not bench.patcher.restore()
     bench.patcher.apply([loras["a"]])
-    refits = bench.refits()
+    changes = bench.changes()
     assert not bench.patcher.apply([loras["a"]])
-    assert bench.refits() == refits
+    assert bench.changes() == changes
     assert bench.patcher.apply([ScaledLora(loras["a"].weights, 0.71)])
 
 
-def test_each_half_of_the_unet_gets_its_own(bench: Bench, loras: dict[str, ScaledLora]) -> None:
+def test_each_engine_is_told_once(bench: Bench, loras: dict[str, ScaledLora]) -> None:
     bench.patcher.apply([loras["b"]])
     encoder, decoder = bench.engines["unet"]
-    assert encoder.refits == [["mid_block.resnets.0.conv1.weight", "mid_block.resnets.0.conv2.weight"]]
-    assert decoder.refits == [["conv_out.weight"]]
-    assert not bench.engines["text_encoder"][0].refits
+    (text_encoder,) = bench.engines["text_encoder"]
+    assert (encoder.changes, decoder.changes, text_encoder.changes) == (1, 1, 0)
+    bench.patcher.apply([loras["a"]])
+    assert (encoder.changes, decoder.changes, text_encoder.changes) == (2, 2, 1)
 
 
 def test_every_copy_of_a_parameter_is_patched(pipeline: Any, loras: dict[str, ScaledLora]) -> None:
@@ -118,26 +119,14 @@ def test_half_precision_is_rounded_once(pipeline: Any, loras: dict[str, ScaledLo
     assert (unet.conv_out.weight == exact.half()).float().mean() > 0.99  # ties may round either way in float32
 
 
-class LiveEngine(Engine):
-    """Runs on the tensors that it gives away."""
-
-    changes = 0
-
-    def refit(self, weights: Any) -> None:
-        raise AssertionError("written in place")
-
-    def weights_changed(self) -> None:
-        self.changes += 1
-
-
-def test_live_weights_are_written_in_place(pipeline: Any, loras: dict[str, ScaledLora]) -> None:
+def test_views_and_channels_last_weights_are_written_in_place(pipeline: Any, loras: dict[str, ScaledLora]) -> None:
     expected = Bench(pipeline)
     pipeline = copy.deepcopy(pipeline)
     pipeline.unet.to(memory_format=torch.channels_last)
     merged = torch.cat([pipeline.unet.conv_out.weight.data, torch.ones(2, 8, 3, 3)])
     pipeline.unet.conv_out.weight.data = merged[:4]  # as an engine that merges weights has it
     pristine = state(pipeline)
-    engine = LiveEngine(pipeline.unet)
+    engine = Engine(pipeline.unet)
     patcher = Patcher({"unet": [engine]})
     for changes, wanted in enumerate(([loras["a"]], [loras["b"]], [loras["b"], loras["a"]], []), start=1):
         patcher.apply(wanted)
@@ -162,16 +151,15 @@ def test_preparing_writes_nothing(pipeline: Any, loras: dict[str, ScaledLora]) -
 
 
 class BrokenEngine(Engine):
-    """Fails, half-way through, as often as it is told."""
+    """Fails, with its weights written, as often as it is told."""
 
     failures = 0
 
-    def refit(self, weights: Any) -> None:
+    def weights_changed(self) -> None:
+        super().weights_changed()
         if self.failures:
             self.failures -= 1
-            super().refit(dict(list(weights.items())[:1]))
             raise RuntimeError("out of memory")
-        super().refit(weights)
 
 
 @pytest.mark.parametrize("before_failure", ["", "a", "b"])
@@ -200,3 +188,12 @@ def test_a_failure_of_the_restoring_too_is_made_good_by_the_next(pipeline: Any, 
         patcher.apply([loras["a"]])
     assert patcher.restore()
     assert state(pipeline) == pristine
+
+
+def test_weights_that_an_engine_cannot_change_are_refused(pipeline: Any, loras: dict[str, ScaledLora]) -> None:
+    class Fixed(Engine):
+        def parameters(self) -> Any:
+            return {name: weight.to("meta") for name, weight in super().parameters().items()}
+
+    with pytest.raises(Internal, match="cannot change it"):
+        Patcher({"unet": [Fixed(pipeline.unet)]}).apply([loras["b"]])

@@ -5,9 +5,11 @@ import diffusers
 import pytest
 import torch
 
+from swiftdiffusion.denoising.advance import Advance
 from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.denoising.controls import Control
 from swiftdiffusion.denoising.loop import denoise
+from swiftdiffusion.denoising.plan import make_plan
 from swiftdiffusion.denoising.stopwatch import Stopwatch
 from swiftdiffusion.errors import Cancelled
 
@@ -24,12 +26,11 @@ def decode(mid, embedding, skips, residuals, prompt_embeds):
 
 
 def run(encoder=encode, controls=(), before_step=lambda _: None, after_step=lambda _: None, steps=3):
-    scheduler = diffusers.EulerDiscreteScheduler()
-    scheduler.set_timesteps(steps)
     return denoise(
         encoder,
         decode,
-        scheduler,
+        Advance(),
+        make_plan("EulerDiscreteScheduler", diffusers.EulerDiscreteScheduler().config, steps),
         LATENTS,
         CONDITIONING,
         controls,

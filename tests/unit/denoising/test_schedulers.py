@@ -12,8 +12,6 @@ from swiftdiffusion.denoising.schedulers import (
 )
 from swiftdiffusion.errors import InvalidArgument
 
-CPU = torch.device("cpu")
-
 
 @pytest.fixture(params=["epsilon", "v_prediction"])
 def config(tmp_path, request):
@@ -33,7 +31,7 @@ def config(tmp_path, request):
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_each_keeps_the_pipelines_noise_levels(config, name):
-    scheduler = make_scheduler(name, config, 8, CPU)
+    scheduler = make_scheduler(name, config, 8)
     assert scheduler.config.beta_end == 0.012
     assert len(scheduler.timesteps) == 8
 
@@ -41,7 +39,7 @@ def test_each_keeps_the_pipelines_noise_levels(config, name):
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_the_clean_picture_is_found_where_the_noise_is_known(config, name):
     generator = torch.Generator().manual_seed(0)
-    scheduler = make_scheduler(name, config, 8, CPU)
+    scheduler = make_scheduler(name, config, 8)
     clean, noise = torch.randn((2, 1, 4, 8, 8), generator=generator)
     timestep = scheduler.timesteps[0]
     latents = scheduler.add_noise(clean, noise, timestep.reshape(1))
@@ -58,4 +56,4 @@ def test_the_clean_picture_is_found_where_the_noise_is_known(config, name):
 
 def test_more_steps_than_a_scheduler_can_do_are_refused(config):
     with pytest.raises(InvalidArgument, match="steps is 60, which LCMScheduler cannot do"):
-        make_scheduler("LCMScheduler", config, 60, CPU)
+        make_scheduler("LCMScheduler", config, 60)

@@ -65,6 +65,8 @@ def make_weights(dtype: torch.dtype) -> dict[str, Tensor]:
         "merged first": merged[:72],
         "merged second": merged[72:],
         "columns": draw(40, 96, seed=4, dtype=dtype)[:, 16:80],
+        "transposed": draw(48, 80, seed=10, dtype=dtype).T,
+        "transposed, odd": draw(13, 21, seed=11, dtype=dtype).T,
         "convolution 1x1": draw(24, 40, 1, 1, seed=5, dtype=dtype),
         "convolution 3x3": draw(24, 8, 3, 3, seed=6, dtype=dtype),
         "channels last": draw(24, 16, 3, 3, seed=7, dtype=dtype).contiguous(memory_format=torch.channels_last),
@@ -161,7 +163,7 @@ def test_a_patch_can_run_again(prepare: Prepare) -> None:
 
 
 def test_refuses_rows_with_gaps(prepare_grouped: Prepare) -> None:
-    weight = draw(16, 32, seed=1).T
+    weight = draw(16, 64, seed=1)[:, ::2]
     with pytest.raises(ValueError, match="rows with gaps"):
         prepare_grouped([WeightPatch(weight, weight.clone())])
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 
 from benchmarks.step.checkpoints import Networks
 from benchmarks.step.systems import Output
 from benchmarks.step.workload import Workload
+from swiftdiffusion.denoising.advance import Advance
 from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.denoising.loop import denoise
-from swiftdiffusion.denoising.schedulers import make_scheduler
+from swiftdiffusion.denoising.plan import make_plan
 from swiftdiffusion.denoising.stopwatch import Stopwatch
 from swiftdiffusion.engines import make_engine
 from swiftdiffusion.networks.controlnet import ControlNet
@@ -31,8 +34,9 @@ class SwiftDiffusion:
         self._decoder = make_engine(engine, UNetDecoder(networks.unet), placement)
         self._controlnet = make_engine(engine, ControlNet(networks.controlnet), placement)
         self._vae_decoder = make_engine(engine, VaeDecoder(networks.vae), placement)
-        self._scheduler_config = networks.scheduler.config
-        self._device = placement.device
+        self._advance = make_engine("torch" if engine == "torch" else "auto", Advance(), placement)
+        config = networks.scheduler.config
+        self._plan = cache(lambda steps: make_plan("EulerDiscreteScheduler", config, steps))
 
     def unet(self, work: Workload) -> Output:
         """Both halves, with no ControlNet between them."""
@@ -60,15 +64,16 @@ class SwiftDiffusion:
 
     def image(self, work: Workload) -> Output:
         """The lane's loop and the VAE."""
-        scheduler = make_scheduler("EulerDiscreteScheduler", self._scheduler_config, work.steps, self._device)
+        plan = self._plan(work.steps)
         with torch.inference_mode():
-            latents = work.noise * scheduler.init_noise_sigma
+            latents = work.noise.float() * plan.noise_scale
         given = work.conditioning  # copied, since each picture has prompts of its own
         conditioning = Conditioning(given.prompt_embeds.clone(), given.pooled.clone(), given.time_ids.clone())
         latents = denoise(
             self._encoder,
             self._decoder,
-            scheduler,
+            self._advance,
+            plan,
             latents,
             conditioning,
             [],

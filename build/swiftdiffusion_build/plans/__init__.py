@@ -1,0 +1,1 @@
+"""ONNX files to plans, TensorRT's serialised engines."""

@@ -1,0 +1,158 @@
+"""The engine for plans of TensorRT: called and refitted as any other, replayed as CUDA graphs."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from swiftdiffusion.engines.tensorrt.execution import Execution
+from swiftdiffusion.engines.tensorrt.library import TensorRt, load_tensorrt
+from swiftdiffusion.engines.tensorrt.records import PlanRecord, digest_weights, read_plan_record
+from swiftdiffusion.engines.tensorrt.refitting import LiveWeights, WeightRefitter
+from swiftdiffusion.errors import InvalidArgument, Unavailable
+from swiftdiffusion.networks.network import Network
+from swiftdiffusion.placement import Placement
+
+EXECUTIONS = 4  # shapes kept: one costs its activations
+
+
+class TensorRtEngine:
+    """A network run from its plan.
+
+    A call's results are the execution's own: the next call with the same shapes overwrites them. For one thread.
+    """
+
+    def __init__(self, network: Network, placement: Placement, plan: Path) -> None:
+        """Read `plan`, whose record lies beside it, for `network`, which stays on the CPU for its weights.
+
+        Raises:
+            InvalidArgument: the plan is missing or stale: of other weights, another GPU or another TensorRT.
+            Unavailable: there is no TensorRT here for this device, or it cannot read the plan.
+        """
+        record = read_plan_record(plan.with_suffix(".json"))
+        library = load_tensorrt(record.tensorrt.split()[0])
+        library.require_gpu(placement.device)
+        weights = network.to("cpu", placement.dtype).requires_grad_(False).weights()
+        require_fresh(record, plan, weights, library, torch.cuda.get_device_name(placement.device))
+        self._library, self._record = library, record
+        self._device = placement.device
+        with torch.cuda.device(self._device):
+            self._runtime = library.trt.Runtime(library.log)
+            self._engine = self._runtime.deserialize_cuda_engine(_read(plan))
+            if self._engine is None:
+                raise Unavailable(f"TensorRT cannot read {plan}: {library.log.latest_error}")
+            self._stream = torch.cuda.Stream()
+        self._live = LiveWeights(weights, record, self._device)
+        self._refitter = WeightRefitter(library, self._engine, self._live) if record.refittable else None
+        self._executions: OrderedDict[tuple, Execution] = OrderedDict()
+
+    @torch.inference_mode()
+    def __call__(self, *inputs: Any) -> Any:
+        """Run the plan on the network's inputs; a list that is None counts as zeros."""
+        given = self._name(inputs)
+        shapes = complete_shapes({name: tuple(tensor.shape) for name, tensor in given.items()}, self._record)
+        with torch.cuda.device(self._device):
+            execution = self._find_execution(shapes)
+            current = torch.cuda.current_stream()
+            self._stream.wait_stream(current)
+            with torch.cuda.stream(self._stream):
+                for name, place in execution.inputs.items():
+                    if name in given:
+                        place.copy_(given[name], non_blocking=True)
+                    else:
+                        place.zero_()
+            execution.run()
+            current.wait_stream(self._stream)
+        outputs = tuple(execution.outputs[name] for name in self._record.graph.outputs)
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    def parameters(self) -> Mapping[str, Tensor]:
+        """The live weights by name; those that can be refitted are on the GPU."""
+        return self._live
+
+    @torch.inference_mode()
+    def refit(self, weights: Mapping[str, Tensor]) -> None:
+        """Copy into the named weights and refit them, in order with the calls around it.
+
+        Raises:
+            Internal: a weight that the plan was not built to refit.
+        """
+        for name, weight in weights.items():
+            self._live.require_refittable(name)
+            self._live[name].copy_(weight, non_blocking=True)
+        self._refit(set(weights))
+
+    def weights_changed(self) -> None:
+        """Refit every live weight that was ever asked for."""
+        self._refit(set(self._live.buffers))
+
+    def _refit(self, names: set[str]) -> None:
+        if not names or self._refitter is None:
+            return
+        with torch.cuda.device(self._device):
+            current = torch.cuda.current_stream()
+            self._stream.wait_stream(current)
+            self._refitter.refit(names, self._stream)
+            current.wait_stream(self._stream)
+        for execution in self._executions.values():
+            execution.forget_graph()
+
+    def _name(self, inputs: Sequence[Any]) -> dict[str, Tensor]:
+        """The given tensors by the names that the plan has for them."""
+        names: dict[str, Tensor] = {}
+        arguments = groupby(self._record.graph.inputs, key=lambda name: name.partition(".")[0])
+        for (_, parts), value in zip(arguments, inputs, strict=True):
+            tensors = [value] if isinstance(value, Tensor) else value
+            names.update(zip(parts, tensors, strict=True) if tensors is not None else ())
+        return names
+
+    def _find_execution(self, shapes: Mapping[str, tuple[int, ...]]) -> Execution:
+        key = tuple(shapes.items())
+        execution = self._executions.get(key)
+        if execution is None:
+            while len(self._executions) >= EXECUTIONS:
+                self._executions.popitem(last=False)
+            execution = self._executions[key] = Execution(self._library, self._engine, shapes, self._stream)
+        self._executions.move_to_end(key)
+        return execution
+
+
+def _read(plan: Path) -> bytes:
+    try:
+        return plan.read_bytes()
+    except OSError as error:
+        raise InvalidArgument(f"{plan} cannot be read: {error.strerror}; run `scripts/build`") from None
+
+
+def complete_shapes(given: Mapping[str, tuple[int, ...]], record: PlanRecord) -> dict[str, tuple[int, ...]]:
+    """Shapes of all of a plan's inputs: the UNet's residuals, where not given, have those of its skips and mid."""
+    shapes = {}
+    for name in record.graph.inputs:
+        argument, _, place = name.partition(".")
+        if name not in given and argument == "residuals":
+            twin = f"skips.{place}"
+            shapes[name] = given[twin if twin in given else "mid"]
+        else:
+            shapes[name] = given[name]
+    return shapes
+
+
+def require_fresh(record: PlanRecord, plan: Path, weights: Mapping[str, Tensor], library: TensorRt, gpu: str) -> None:
+    """Refuse a plan that was built from or for something else; raises InvalidArgument."""
+    here = f"{library.kind} {library.version}"
+    for what, built, found in (
+        ("number type", record.graph.dtype, str(next(iter(weights.values())).dtype).removeprefix("torch.")),
+        ("weights", record.graph.weights, digest_weights(weights)),
+        ("TensorRT", record.tensorrt, here),
+        ("GPU", record.gpu, gpu),
+    ):
+        if built != found:
+            raise InvalidArgument(
+                f"{plan} is stale: it was built for the {what} {built!r}, and here is {found!r}; run `scripts/build`"
+            )

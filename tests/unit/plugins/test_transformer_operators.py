@@ -1,0 +1,88 @@
+"""GEGLU, LayerNorms and attention to the prompt against float64: the operators and their kernels."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from swiftdiffusion_operators import add_layer_norm, cross_attention, geglu, geglu_linear, layer_norm
+
+pytest.importorskip("triton")
+from swiftdiffusion_operators.kernels import add_layer_norm as norm_kernel
+from swiftdiffusion_operators.kernels import cross_attention as attention_kernel
+from swiftdiffusion_operators.kernels import geglu as geglu_kernel
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+ERRORS = {torch.float16: 1e-3, torch.bfloat16: 1e-2, torch.float32: 2e-6}
+dtypes = pytest.mark.parametrize("dtype", ERRORS, ids=str)
+
+
+def draw(*shape, dtype=torch.float32, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed + sum(shape))).to(DEVICE, dtype)
+
+
+def differ(found, wanted):
+    return ((found.double() - wanted).norm() / wanted.norm()).item()
+
+
+def gate_exactly(x):
+    values, gates = x.double().chunk(2, dim=-1)
+    return values * functional.gelu(gates)
+
+
+@dtypes
+@pytest.mark.parametrize("shape", [(3, 5, 2 * 37), (1, 2 * 1300), (8, 2, 2 * 64)])
+def test_geglu(shape, dtype):
+    x = draw(*shape, dtype=dtype) * 3
+    assert differ(geglu_kernel.run(x), gate_exactly(x)) < ERRORS[dtype]
+    assert differ(geglu(x), gate_exactly(x)) < ERRORS[dtype]
+
+
+def test_geglu_keeps_its_digits_far_out():
+    """Where the gate nearly closes, the result is small but not noise."""
+    gates = torch.linspace(-5, 5, 401, device=DEVICE)
+    x = torch.cat([torch.ones_like(gates), gates])[None]
+    wanted = gate_exactly(x)
+    assert ((geglu_kernel.run(x) - wanted).abs() / wanted.abs().clamp(min=1e-12)).max() < 3e-3
+
+
+@dtypes
+def test_geglu_after_its_projection(dtype):
+    x, weight, bias = draw(3, 7, 24, dtype=dtype), draw(2 * 20, 24, dtype=dtype), draw(2 * 20, dtype=dtype)
+    wanted = gate_exactly(functional.linear(x.double(), weight.double(), bias.double()))
+    assert differ(geglu_linear(x, weight, bias), wanted) < 2 * ERRORS[dtype]
+    torch.library.opcheck(torch.ops.swiftdiffusion.geglu_linear.default, (x, weight, bias))
+
+
+@dtypes
+@pytest.mark.parametrize("shape", [(7, 320), (2, 3, 37), (1, 1280)])
+def test_layer_norms(shape, dtype):
+    x, residual = draw(*shape, dtype=dtype) + 5, draw(*shape, dtype=dtype, seed=1)
+    weight, bias = draw(shape[-1], dtype=dtype), draw(shape[-1], dtype=dtype, seed=1)
+
+    def norm(x):
+        return functional.layer_norm(x.double(), shape[-1:], weight.double(), bias.double(), 1e-5)
+
+    for run in (norm_kernel.run, add_layer_norm):
+        total, normed = run(x, residual, weight, bias, 1e-5)
+        assert differ(total, x.double() + residual.double()) < ERRORS[dtype]
+        assert differ(normed, norm(total)) < ERRORS[dtype]  # of the sum as it was rounded, which goes on as residual
+    for normed in (norm_kernel.run(x, None, weight, bias, 1e-5)[1], layer_norm(x, weight, bias, 1e-5)):
+        assert differ(normed, norm(x)) < ERRORS[dtype]
+    torch.library.opcheck(torch.ops.swiftdiffusion.add_layer_norm.default, (x, residual, weight, bias, 1e-5))
+    torch.library.opcheck(torch.ops.swiftdiffusion.layer_norm.default, (x, weight, bias, 1e-5))
+
+
+@dtypes
+@pytest.mark.parametrize(("queries", "keys", "heads", "width"), [(150, 77, 4, 64), (9, 48, 3, 16), (64, 130, 1, 32)])
+def test_attention_to_the_prompt(queries, keys, heads, width, dtype):
+    if dtype == torch.bfloat16 and DEVICE == "cpu":
+        pytest.skip("Triton's interpreter multiplies bf16 matrices as integers")
+    q = draw(2, queries, heads * width, dtype=dtype)
+    k, v = draw(2, keys, 2 * heads * width, dtype=dtype).chunk(2, dim=-1)  # rows of a merged product
+    parts = [tensor.double().unflatten(-1, (heads, width)).transpose(1, 2) for tensor in (q, k, v)]
+    wanted = functional.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
+    assert attention_kernel.fits(keys, width)
+    error = 1e-3 if dtype == torch.float32 and DEVICE == "cuda" else ERRORS[dtype]  # matrix units take TF32
+    assert differ(attention_kernel.run(q, k, v, heads), wanted) < error
+    assert differ(cross_attention(q, k, v, heads), wanted) < error
+    torch.library.opcheck(torch.ops.swiftdiffusion.cross_attention.default, (q, k, v, heads))
