@@ -12,10 +12,19 @@ from swiftdiffusion.errors import InvalidArgument
 Configuration = TypeVar("Configuration")
 
 
+class Location(str):
+    """A folder's absolute path, or an address with its protocol."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is an address."""
+        return "://" in self
+
+
 def read_configuration(
     family: type[Configuration], parameters: Mapping[str, str], model_repository: Path
 ) -> Configuration:
-    """Build `family`, a dataclass with fields of str, int, float, bool or Path, from Triton's strings.
+    """Build `family`, a dataclass with fields of str, int, float, bool, Path or Location, from Triton's strings.
 
     Relative paths are taken from `model_repository`, the folder that tritonserver serves. Keys in
     capitals are Triton's own (FORCE_CPU_ONLY_INPUT_TENSORS and the like) and are left to it.
@@ -36,6 +45,8 @@ def read_configuration(
 
 
 def _convert(key: str, text: str, kind: type, model_repository: Path) -> Any:
+    if kind is Location:
+        return Location(text if "://" in text else (model_repository / Path(text).expanduser()).resolve())
     if Path in (kind, *get_args(kind)):
         return (model_repository / Path(text).expanduser()).resolve()
     if kind is bool:

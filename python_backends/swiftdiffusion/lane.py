@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from swiftdiffusion.adapters.bounded import BoundedLoras
-from swiftdiffusion.adapters.loading import LoraLoader
+from swiftdiffusion.adapters.loading import FoundLora, LoraLoader
+from swiftdiffusion.adapters.opening import StoreConfiguration, open_store
 from swiftdiffusion.adapters.patching import Patcher
-from swiftdiffusion.adapters.store import AdapterStore
 from swiftdiffusion.adapters.targets import Targets
 from swiftdiffusion.configuration import require_range
 from swiftdiffusion.denoising.advance import Advance
@@ -28,6 +28,7 @@ from swiftdiffusion.denoising.plan import Plan, make_plan
 from swiftdiffusion.denoising.schedulers import load_scheduler_config
 from swiftdiffusion.denoising.stopwatch import Stopwatch
 from swiftdiffusion.engines import make_engine
+from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.networks.unet import load_unet
 from swiftdiffusion.networks.vae_decoder import read_latent_extent
 from swiftdiffusion.placement import NetworkConfiguration, Placement
@@ -43,24 +44,35 @@ PREVIEW_LATENTS = 32  # a preview's longer side in latents: decoding it costs li
 
 
 @dataclass(frozen=True, kw_only=True)
-class LaneConfiguration(NetworkConfiguration, Limits):
+class LaneConfiguration(NetworkConfiguration, StoreConfiguration, Limits):
     """`swiftdiffusion`'s parameters."""
 
     pipeline: Path  # a diffusers folder
-    adapters: Path  # the folder of LoRAs
     text_encoder: str = "text_encoder"
     vae_decoder: str = "vae_decoder"
     controlnet_prefix: str = "controlnet_"  # a ControlNet `edges` is the model `controlnet_edges`
     lora_cache_mb: int = 1024
     lora_timeout_s: float = 30.0
+    pristine_weights: str = "device"  # or host: where the copies lie that LoRAs are added to
     service_timeout_s: float = 120.0  # how long one call to another model may take
 
     def __post_init__(self) -> None:
         NetworkConfiguration.__post_init__(self)
+        StoreConfiguration.__post_init__(self)
         Limits.__post_init__(self)
+        if self.pristine_weights not in ("device", "host"):
+            raise InvalidArgument(f"parameter 'pristine_weights' is {self.pristine_weights!r}; allowed: device, host")
         require_range("lora_cache_mb", self.lora_cache_mb, 0, 1_000_000)
         require_range("lora_timeout_s", self.lora_timeout_s, 0.1, 3600)
         require_range("service_timeout_s", self.service_timeout_s, 0.1, 3600)
+
+
+@dataclass(frozen=True)
+class AcceptedRequest:
+    """A request that can be served, and its LoRAs as they were found."""
+
+    request: PictureRequest
+    loras: tuple[FoundLora, ...]
 
 
 class Lane:
@@ -89,9 +101,11 @@ class Lane:
             kind, decoder, placement, captures=2 * captures, plan=configuration.plan("unet_decoder")
         )
         self._advance = make_engine("torch" if kind == "torch" else "auto", Advance(), placement, captures=captures)
-        self._patcher = Patcher({"unet": [self._encoder, self._decoder]})
+        self._patcher = Patcher(
+            {"unet": [self._encoder, self._decoder]}, placement, configuration.pristine_weights == "host"
+        )
         self._loader = LoraLoader(
-            AdapterStore(configuration.adapters),
+            open_store(configuration),
             Targets.read(folder),
             ("unet",),
             placement.device,
@@ -109,7 +123,7 @@ class Lane:
         for height, width in configuration.warm_up_sizes:
             self._warm_up(blank(encoder, tokens, height, width, placement), height, width)
 
-    def accept(self, tensors: Mapping[str, NDArray[Any]]) -> PictureRequest:
+    def accept(self, tensors: Mapping[str, NDArray[Any]]) -> AcceptedRequest:
         """Check a request before any work, its LoRAs' files included.
 
         Raises:
@@ -117,29 +131,37 @@ class Lane:
         """
         request = parse_request(tensors, self._configuration, self._served_controlnets)
         self._plan(request.scheduler, request.steps)
-        for lora in request.loras:
-            self._loader.inspect(lora.name)
-        return request
+        loras = tuple(self._loader.inspect(lora.name) for lora in request.loras)
+        if "lora_bound" not in tensors:
+            measured = [lora.profile.scale_to(request.steps) for lora in loras if lora.profile is not None]
+            unmeasured = [request.lora_bound] * (len(loras) > len(measured))
+            request = replace(request, lora_bound=min(measured + unmeasured, default=request.lora_bound))
+        return AcceptedRequest(request, loras)
 
-    def draw(self, request: PictureRequest, check: Callable[[], None], report: Callable[[Progress], None]) -> Picture:
-        """Draw one picture; the weights are afterwards what they were.
+    def draw(
+        self, accepted: AcceptedRequest, check: Callable[[], None], report: Callable[[Progress], None] | None
+    ) -> Picture:
+        """Draw one picture. The request's LoRAs stay in the weights for the next one, which may want the same.
 
         Args:
-            request: what `accept` gave.
+            accepted: what `accept` gave.
             check: raises when the picture is no longer wanted; asked at least once a step.
-            report: called after every step.
+            report: called after every step; without it there are no previews.
         """
+        request = accepted.request
         stopwatch = Stopwatch()
         check()
         plan: Plan = self._plan(request.scheduler, request.steps)
-        names, scales = [lora.name for lora in request.loras], [lora.scale for lora in request.loras]
-        loras = BoundedLoras(
-            self._loader.begin(names, scales),
-            self._patcher,
-            request.lora_bound,
-            self._configuration.lora_timeout_s,
-            check,
-        )
+        with stopwatch("loras"):
+            loras = BoundedLoras(
+                self._loader,
+                self._patcher,
+                accepted.loras,
+                [lora.scale for lora in request.loras],
+                request.lora_bound,
+                self._configuration.lora_timeout_s,
+                check,
+            )
         with stopwatch("text_encoder"):
             conditioning, cached = self._condition(request)
         generator = torch.Generator("cpu").manual_seed(request.seed)
@@ -151,26 +173,25 @@ class Lane:
                 loras.settle(step)
 
         def after_step(step: Step) -> None:
+            if report is None:
+                return
             with stopwatch("preview"):
                 report(Progress(step.number, step.of, stopwatch.total, self._preview(request, step)))
 
-        try:
-            latents = denoise(
-                self._encoder,
-                self._decoder,
-                self._advance,
-                plan,
-                latents,
-                conditioning,
-                self._attach(request, conditioning),
-                request.guidance_scale,
-                generator,
-                before_step,
-                after_step,
-                stopwatch,
-            )
-        finally:
-            self._patcher.restore()
+        latents = denoise(
+            self._encoder,
+            self._decoder,
+            self._advance,
+            plan,
+            latents,
+            conditioning,
+            self._attach(request, conditioning),
+            request.guidance_scale,
+            generator,
+            before_step,
+            after_step,
+            stopwatch,
+        )
         check()
         with stopwatch("vae_decoder"):
             pixels = self._vae_decoder.decode(latents)

@@ -13,6 +13,7 @@ from launch.problems import LaunchError
 from launch.progress import Progress
 from launch.server import Server, ServerSettings
 
+NAMES_SHOWN = 12
 FOLLOW_SECONDS = 0.2
 
 DESCRIPTION = """\
@@ -97,6 +98,18 @@ def make_settings(options: argparse.Namespace) -> ServerSettings:
     )
 
 
+def describe_adapters(server: Server) -> list[str]:
+    """Name the LoRAs where the model `adapters` is served and its store answers."""
+    try:
+        names = server.list_adapters() if "adapters" in server.list_models() else None
+    except OSError:
+        names = None
+    if names is None:
+        return []
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return [f"LoRAs    {', '.join(names[:NAMES_SHOWN]) or 'none'}{more}"]
+
+
 def describe_endpoints(server: Server) -> str:
     """Say where the server is reached and what it serves."""
     return "\n".join(
@@ -105,6 +118,7 @@ def describe_endpoints(server: Server) -> str:
             f"gRPC     {server.grpc_url}",
             f"metrics  {server.metrics_url}",
             f"models   {', '.join(server.list_models()) or 'none'}",
+            *describe_adapters(server),
             f"log      {shorten(server.settings.log)}",
             "Ctrl-C stops the server.",
         )

@@ -142,6 +142,17 @@ class Server:
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
             return sorted(model["name"] for model in json.load(answer) if model.get("state") == "READY")
 
+    def list_adapters(self) -> list[str]:
+        """Name the LoRAs that requests may ask for, by the model `adapters`, which must be ready."""
+        body = {
+            "inputs": [{"name": "count", "shape": [1], "datatype": "INT32", "data": [0]}],
+            "outputs": [{"name": "names"}],
+        }
+        url = f"http://{self.http_url}/v2/models/adapters/infer"
+        request = urllib.request.Request(url, data=json.dumps(body).encode(), method="POST")
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
+            return json.load(answer)["outputs"][0]["data"]
+
     def stop(self) -> None:
         """Stop the server and return when all is cleared up. A second Ctrl-C does not wait for requests."""
         if self._keeper is None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from swiftdiffusion.configuration import Location
 from swiftdiffusion.lane import Lane, LaneConfiguration
 from swiftdiffusion.placement import Placement
 from swiftdiffusion.services.controlnet import ControlNetConfiguration, ControlNetService
@@ -17,7 +18,7 @@ from swiftdiffusion.services.vae_decoder import VaeDecoderConfiguration, VaeDeco
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "build" / "shapes" / "weights"
-PIPELINE, ADAPTERS = WEIGHTS / "pipeline", WEIGHTS / "loras"
+PIPELINE, ADAPTERS = WEIGHTS / "pipeline", Location(WEIGHTS / "loras")
 ASKED = {
     "prompt": [b"a small red circle left of a large blue square"],
     "seed": [5],
@@ -32,7 +33,9 @@ class LocalLane:
 
     def __init__(self, placement):
         services: dict[str, Any] = {
-            "text_encoder": TextEncoderService(TextEncoderConfiguration(PIPELINE, ADAPTERS), placement),
+            "text_encoder": TextEncoderService(
+                TextEncoderConfiguration(pipeline=PIPELINE, adapters=ADAPTERS), placement
+            ),
             "vae_decoder": VaeDecoderService(VaeDecoderConfiguration(PIPELINE), placement),
             "controlnet_edges": ControlNetService(
                 ControlNetConfiguration(WEIGHTS / "controlnets" / "edges"), placement

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from swiftdiffusion.configuration import read_configuration
+from swiftdiffusion.configuration import Location, read_configuration
 from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.lane import LaneConfiguration
 
@@ -26,6 +26,25 @@ def test_texts_become_typed_fields():
 
 def test_an_absolute_path_stays():
     assert read(folder="/elsewhere").folder == Path("/elsewhere")
+
+
+@dataclass(frozen=True)
+class Sampled:
+    adapters: Location
+
+
+@pytest.mark.parametrize(
+    ("text", "location", "remote"),
+    [
+        ("../loras", "/loras", False),
+        ("/loras", "/loras", False),
+        ("https://host/loras", "https://host/loras", True),
+        ("s3://bucket/loras", "s3://bucket/loras", True),
+    ],
+)
+def test_a_location_is_a_folder_or_an_address(text, location, remote):
+    read = read_configuration(Sampled, {"adapters": text}, Path("/repository")).adapters
+    assert (read, read.is_remote) == (location, remote)
 
 
 def test_tritons_own_parameters_are_left_alone():
@@ -62,4 +81,4 @@ def test_what_is_wrong_is_named(parameters, words):
 )
 def test_a_lane_refuses_parameters_that_cannot_work(wrong):
     with pytest.raises(InvalidArgument, match=next(iter(wrong))):
-        LaneConfiguration(pipeline=Path(), adapters=Path(), **wrong)
+        LaneConfiguration(pipeline=Path(), adapters=Location("."), **wrong)

@@ -6,27 +6,53 @@ hardly changes, so they need not wait for its file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from swiftdiffusion.adapters.loading import FoundLora, LoraLoader
 from swiftdiffusion.adapters.patching import Patcher
-from swiftdiffusion.adapters.pending import PendingLoras
+from swiftdiffusion.adapters.targets import TEXT_ENCODERS
 
 
 class BoundedLoras:
     """One request's LoRAs: each is patched in before the first step that starts after it has arrived."""
 
     def __init__(
-        self, pending: PendingLoras, patcher: Patcher, bound: int, timeout_s: float, check: Callable[[], None]
+        self,
+        loader: LoraLoader,
+        patcher: Patcher,
+        found: Sequence[FoundLora],
+        scales: Sequence[float],
+        bound: int,
+        timeout_s: float,
+        check: Callable[[], None],
     ) -> None:
-        """Args: the loads under way, the weights' patcher, the last step (from 0) that may start without them all,
-        how long that step waits, and what raises when the request is no longer wanted."""
-        self._pending = pending
+        """Start to load them, unless the weights hold just this set from the request before.
+
+        Args:
+            loader: reads files.
+            patcher: the weights'.
+            found: what `LoraLoader.inspect` gave for each.
+            scales: as many.
+            bound: the last step (from 0) that may start without them all.
+            timeout_s: how long that step waits.
+            check: raises when the request is no longer wanted.
+        """
         self._patcher = patcher
         self._bound = bound
         self._timeout_s = timeout_s
         self._check = check
+        self._found = found
+        self._scales = scales
         self._steps: dict[str, int] = {}
+        files = [lora.file for lora in found]
+        self._cached = [loader.holds(file) for file in files]
+        self._kept = patcher.holds(tuple(zip(files, scales, strict=True)))
+        if not self._kept:
+            patcher.restore()
+        self._pending = loader.begin([] if self._kept else files, [] if self._kept else scales, patcher.prepare)
+        if self._kept:
+            self._steps = {file.name: 0 for file in files}
 
     def settle(self, step: int) -> None:
         """Patch in what has arrived; at the bound, wait for the rest first.
@@ -35,6 +61,8 @@ class BoundedLoras:
             Unavailable: a LoRA is not there in time.
             SwiftDiffusionError: what loading one raised, or the check.
         """
+        if len(self._steps) == len(self._found):
+            return
         if step >= self._bound:
             self._pending.wait(self._timeout_s, self._check)
         arrived = self._pending.arrived
@@ -44,14 +72,22 @@ class BoundedLoras:
                 self._steps.setdefault(lora.name, step)
 
     def describe(self) -> list[dict[str, Any]]:
-        """For each LoRA: name, scale, the first step (from 0) that it took part in, seconds to arrive; for JSON."""
-        uses = zip(self._pending.names, self._pending.scales, self._pending.seconds, strict=True)
+        """For each LoRA, fit for JSON.
+
+        Name, scale, the first step (from 0) that it took part in, whether the weights held it already (kept) or the
+        host cache (cached), seconds to arrive (0 where it was kept), and whether it changes the text encoders: that
+        part the request waited for before its first step.
+        """
+        seconds = [0.0] * len(self._found) if self._kept else self._pending.seconds
         return [
             {
-                "name": name,
+                "name": lora.file.name,
                 "scale": scale,
-                "step": self._steps.get(name),
-                "load_seconds": seconds and round(seconds, 6),
+                "step": self._steps.get(lora.file.name),
+                "load_seconds": arrival and round(arrival, 6),
+                "kept": self._kept,
+                "cached": cached,
+                "waited_for_text_encoder": not lora.layout.networks.isdisjoint(TEXT_ENCODERS),
             }
-            for name, scale, seconds in uses
+            for lora, scale, arrival, cached in zip(self._found, self._scales, seconds, self._cached, strict=True)
         ]

@@ -32,6 +32,11 @@ class ByteBoundedCache(Generic[K, V]):
         """Bytes held now."""
         return self._nbytes
 
+    def __contains__(self, key: K) -> bool:
+        """Whether the value is here; does not count as a use."""
+        with self._lock:
+            return key in self._entries
+
     def get(self, key: K) -> V | None:
         """Return the value and count it as used now, or None."""
         with self._lock:

@@ -1,19 +1,28 @@
 """From a LoRA file's header alone: which weight each pair of factors changes, and whether they fit it."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 
 from swiftdiffusion.adapters import kohya_names
+from swiftdiffusion.adapters.algorithms import ALGORITHMS
+from swiftdiffusion.adapters.algorithms.parts import MissingPartError
 from swiftdiffusion.adapters.peft_names import PeftMetadata, resolve_module
 from swiftdiffusion.adapters.safetensors_file import Header, MalformedFileError
 from swiftdiffusion.adapters.targets import Shape, Targets
 from swiftdiffusion.errors import InvalidArgument
 
 # How each format ends a key, and which part of a layer that is. The longest ending counts.
-KOHYA_PARTS = {".lora_down.weight": "down", ".lora_up.weight": "up", ".alpha": "alpha"}
+LYCORIS_PARTS = {f".{part}": part for name in ("LoHa", "LoKr") for part in ALGORITHMS[name].parts}
+KOHYA_PARTS = {
+    ".lora_down.weight": "down",
+    ".lora_up.weight": "up",
+    ".alpha": "alpha",
+    ".dora_scale": "magnitude",
+    **LYCORIS_PARTS,
+}
 PEFT_PARTS = {
     ".lora_A.weight": "down",
     ".lora_B.weight": "up",
@@ -24,25 +33,29 @@ PEFT_PARTS = {
     "_lora.down.weight": "down",
     "_lora.up.weight": "up",
     ".alpha": "alpha",
+    ".lora_magnitude_vector": "magnitude",
+    ".lora_magnitude_vector.weight": "magnitude",
+    **LYCORIS_PARTS,
 }
 FACTOR_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
 class LoraLayer:
-    """One pair of factors in a file and the weight that they change.
+    """Tensors of a file that make one change, and the weight that they change.
 
-    `parameter` is the canonical name in `network`, `shape` that weight's shape. `strength` is
-    alpha / rank as far as the header tells; where there is an `alpha_key`, that tensor holds alpha.
+    `parameter` is the canonical name in `network`, `shape` that weight's shape. `keys` are the names
+    in the file of the parts that `algorithm` (see `algorithms`) has, and of ``alpha`` and DoRA's
+    ``magnitude`` where they are there. `strength` is alpha / rank as far as the header tells; where
+    there is an ``alpha``, that tensor holds alpha.
     """
 
     network: str
     parameter: str
     shape: Shape
+    algorithm: str
     rank: int
-    down_key: str
-    up_key: str
-    alpha_key: str | None
+    keys: Mapping[str, str]
     strength: float
 
 
@@ -92,14 +105,14 @@ def _lay_out_peft(header: Header, targets: Targets) -> LoraLayout:
 
 
 def _group(header: Header, endings: dict[str, str]) -> dict[str, dict[str, str]]:
-    """Gather ``{module: {"down" | "up" | "alpha": key}}``, modules sorted by name."""
+    """Gather ``{module: {part: key}}``, modules sorted by name."""
     modules: dict[str, dict[str, str]] = defaultdict(dict)
     for key in sorted(header.tensors):
         ending = max((ending for ending in endings if key.endswith(ending)), key=len, default=None)
         if ending is None:
             shape = list(header.tensors[key].shape)
             raise MalformedFileError(
-                f"has the parameter {key[:256]!r} of shape {shape} that is no part of a plain LoRA: "
+                f"has the parameter {key[:256]!r} of shape {shape} that is no part of a LoRA that is understood: "
                 f"names end in {', '.join(endings)}"
             )
         parts = modules[key.removesuffix(ending)]
@@ -127,9 +140,8 @@ def _check_layers(
             )
         layer = _check_layer(keys, header, *target, targets.layers[target[0]][target[1]], metadata)
         if target in layers:
-            raise MalformedFileError(
-                f"changes {target[0]} {target[1]} twice: {layers[target].down_key}, {layer.down_key}"
-            )
+            first, second = (next(iter(twin.values())) for twin in (layers[target].keys, keys))
+            raise MalformedFileError(f"changes {target[0]} {target[1]} twice: {first}, {second}")
         layers[target] = layer
     return LoraLayout(tuple(layers.values()))
 
@@ -142,19 +154,50 @@ def _check_layer(
     shape: Shape,
     metadata: PeftMetadata | None,
 ) -> LoraLayer:
-    for part in ("down", "up"):
-        if part not in keys:
-            raise MalformedFileError(f"has {next(iter(keys.values()))!r} without the {part} factor that belongs to it")
-    down, up, alpha = keys["down"], keys["up"], keys.get("alpha")
-    ranks = header.tensors[down].shape[:1]
-    rank = ranks[0] if ranks else 0
-    # The kernel of a convolution is in the down factor; the up factor is 1x1.
-    _check_factor(header, down, (max(rank, 1), *shape[1:]), f"{network} {parameter} of shape {list(shape)}")
-    _check_factor(header, up, (shape[0], rank, *(1 for _ in shape[2:])), f"{down!r} of rank {rank}")
-    if alpha is not None and header.tensors[alpha].shape not in ((), (1,)):
+    parts = {part: key for part, key in keys.items() if part not in ("alpha", "magnitude")}
+    algorithm = _choose_algorithm(parts, keys)
+    shapes = {part: header.tensors[key].shape for part, key in parts.items()}
+    try:
+        rank, expected = ALGORITHMS[algorithm].expect(shapes, shape)
+    except MissingPartError as missing:
+        raise MalformedFileError(
+            f"has {next(iter(keys.values()))!r} without the {missing} factor that belongs to it"
+        ) from None
+    partner = f"{network} {parameter} of shape {list(shape)}"
+    for part, fit in expected.items():
+        _check_factor(header, keys[part], fit, partner if part != "up" else f"{keys['down']!r} of rank {rank}")
+    if extra := parts.keys() - expected.keys():
+        raise MalformedFileError(f"has {keys[min(extra)]!r}, for which its other parts leave no room")
+    if "magnitude" in keys:
+        _check_magnitude(header, keys["magnitude"], shape, algorithm, partner)
+    if "alpha" in keys and header.tensors[keys["alpha"]].shape not in ((), (1,)):
+        alpha = keys["alpha"]
         raise MalformedFileError(f"has {alpha!r} of shape {list(header.tensors[alpha].shape)}, expected one number")
+    if not rank:  # LyCORIS leaves alpha out of account where LoKr's matrices are whole
+        keys = {part: key for part, key in keys.items() if part != "alpha"}
     strength = metadata.strength(network, parameter, rank) if metadata else 1.0
-    return LoraLayer(network, parameter, shape, rank, down, up, alpha, strength)
+    return LoraLayer(network, parameter, shape, algorithm, rank, keys, strength)
+
+
+def _choose_algorithm(parts: Mapping[str, str], keys: Mapping[str, str]) -> str:
+    """The one that has the first part; what does not belong to it is refused."""
+    if not parts:
+        return "LoRA"  # which then says what is missing
+    first = next(iter(parts))
+    name = next(name for name, algorithm in ALGORITHMS.items() if first in algorithm.parts)
+    for part in parts:
+        if part not in ALGORITHMS[name].parts:
+            raise MalformedFileError(f"has {keys[first]!r} and {keys[part]!r} for one layer, which do not go together")
+    return name
+
+
+def _check_magnitude(header: Header, key: str, weight: Shape, algorithm: str, partner: str) -> None:
+    """DoRA's magnitudes, one for each output (arXiv 2402.09353), with or without dimensions of 1."""
+    if algorithm != "LoRA":
+        raise MalformedFileError(f"has {key!r}, DoRA's, beside {algorithm}, which is not understood")
+    shape = header.tensors[key].shape
+    fitting = ((weight[0],), (weight[0], 1), (1, weight[0], 1, 1), (weight[0], 1, 1, 1))
+    _check_factor(header, key, shape if shape in fitting else fitting[0], partner)
 
 
 def _check_factor(header: Header, key: str, expected: Shape, partner: str) -> None:

@@ -1,30 +1,44 @@
 """Loading LoRAs on threads of their own, each file once, the recent ones kept in host memory."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 
 from swiftdiffusion.adapters.cache import ByteBoundedCache
+from swiftdiffusion.adapters.copy_stream import copy_stream
 from swiftdiffusion.adapters.layout import LoraLayout, lay_out
 from swiftdiffusion.adapters.pending import PendingLoras
-from swiftdiffusion.adapters.safetensors_file import Header, MalformedFileError, read_header
+from swiftdiffusion.adapters.profile import AdapterProfile, read_profile
+from swiftdiffusion.adapters.safetensors_file import Header, MalformedFileError
 from swiftdiffusion.adapters.store import AdapterFile, AdapterStore
 from swiftdiffusion.adapters.targets import Targets
-from swiftdiffusion.adapters.weights import LoraWeights, read_weights
+from swiftdiffusion.adapters.weights import LoraWeights, ScaledLora, read_weights
 from swiftdiffusion.errors import InvalidArgument, Unavailable
 
 LAYOUTS_KEPT = 64  # about 1 MB each for SDXL
+ATTEMPTS = 2
+
+
+@dataclass(frozen=True)
+class FoundLora:
+    """A LoRA that exists and fits the pipeline."""
+
+    file: AdapterFile
+    layout: LoraLayout
+    profile: AdapterProfile | None  # how late it may come, if that was measured
 
 
 class LoraLoader:
     """Turns names into factors for the networks that this process runs. Thread-safe.
 
     `networks` are the ones to read; a file is checked against all of `targets`. At most `threads`
-    files are read at a time, and `cache_bytes` of host memory keep what was read. Factors arrive
-    on `device` in the file's dtype.
+    files are read at a time, and `cache_bytes` of host memory keep what was read, pinned where
+    there is a GPU. Factors arrive on `device` in the file's dtype, on a stream of their own.
     """
 
     def __init__(
@@ -39,7 +53,7 @@ class LoraLoader:
         self._store = store
         self._targets = targets
         self._networks = tuple(networks)
-        self._device = torch.device(device)
+        self._device = torch.empty(0, device=device).device  # with the index that "cuda" leaves open
         self._cache: ByteBoundedCache[AdapterFile, LoraWeights] = ByteBoundedCache(cache_bytes)
         self._read_layout = lru_cache(maxsize=LAYOUTS_KEPT)(self._read_layout_uncached)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="lora-loader")
@@ -47,22 +61,25 @@ class LoraLoader:
         self._loading: dict[AdapterFile, Future[LoraWeights]] = {}
         self._closed = False
 
-    def inspect(self, name: str) -> LoraLayout:
-        """Check from the file's header, in milliseconds, that a LoRA exists and fits the pipeline.
+    def inspect(self, name: str) -> FoundLora:
+        """Check from the file's header that a LoRA exists and fits the pipeline.
 
         Raises `InvalidArgument` or `NotFound` (see `AdapterStore.find`, `lay_out`), `Unavailable`
         if the store cannot be read.
         """
-        return self._layout_of(self._store.find(name))[1]
+        file = self._store.find(name)
+        return FoundLora(file, self._layout_of(file)[1], read_profile(self._store, file))
 
-    def load(self, name: str) -> Future[LoraWeights]:
+    def holds(self, file: AdapterFile) -> bool:
+        """Whether the host cache has it now."""
+        return file in self._cache
+
+    def load(self, file: AdapterFile) -> Future[LoraWeights]:
         """Start to load a LoRA, or join the load that is under way; the future must not be cancelled.
 
-        Raises what `AdapterStore.find` raises, and `Unavailable` once closed. The future raises
-        what `inspect` raises, `InvalidArgument` for values that are not finite and `Unavailable`
-        for a file that changed while it was read.
+        Raises `Unavailable` once closed. The future raises what `inspect` raises, `InvalidArgument`
+        for values that are not finite and `Unavailable` for a file that changed while it was read.
         """
-        file = self._store.find(name)
         with self._lock:
             self._refuse_if_closed(file)
             if file in self._loading:
@@ -77,9 +94,15 @@ class LoraLoader:
         future.add_done_callback(lambda _: self._forget(file))
         return future
 
-    def begin(self, names: Sequence[str], scales: Sequence[float]) -> PendingLoras:
-        """Start to load a request's LoRAs; raises what `load` raises, lengths must be equal."""
-        return PendingLoras(tuple(names), tuple(scales), [self.load(name) for name in names])
+    def begin(
+        self,
+        files: Sequence[AdapterFile],
+        scales: Sequence[float],
+        prepare: Callable[[Sequence[ScaledLora]], Any] = lambda loras: None,
+    ) -> PendingLoras:
+        """Start to load a request's LoRAs; raises what `load` raises. Lengths must be equal; see `PendingLoras`."""
+        names = [file.name for file in files]
+        return PendingLoras(names, tuple(scales), [self.load(file) for file in files], prepare)
 
     def close(self) -> None:
         """Let the loads under way finish, fail the queued ones with `Unavailable` and end the threads."""
@@ -97,16 +120,31 @@ class LoraLoader:
 
     def _fetch(self, file: AdapterFile) -> LoraWeights:
         self._refuse_if_closed(file)
-        weights = self._cache.get(file)
-        if weights is None:
-            weights = self._read(file)
-            self._cache.put(file, weights)
-        return weights.to(self._device)
+        on_host = self._cache.get(file)
+        known = on_host is not None
+        if on_host is None:
+            on_host = self._read(file)
+        with copy_stream(self._device).use():
+            weights = on_host.to(self._device)
+            if not known and (name := weights.block.find_not_finite()) is not None:
+                raise InvalidArgument(f"LoRA {file.name!r} has a value in {name!r} that is infinite or not a number.")
+            _ = weights.networks  # what must be computed, on this stream and thread
+        copy_stream(self._device).mark().wait_on_host()
+        if not known:
+            self._cache.put(file, on_host)
+        return weights
 
     def _read(self, file: AdapterFile) -> LoraWeights:
         header, layout = self._layout_of(file)
         try:
-            weights = read_weights(file, header, layout, self._networks)
+            for attempt in range(ATTEMPTS):
+                path = self._store.fetch(file)
+                try:
+                    weights = read_weights(file, path, header, layout, self._networks, self._device.type == "cuda")
+                    break
+                except FileNotFoundError:  # the copy was dropped for another one before it was opened
+                    if attempt == ATTEMPTS - 1:
+                        raise
         except (MalformedFileError, OSError) as error:
             self._refuse_if_changed(file)
             raise _explain(file, error) from error
@@ -114,7 +152,8 @@ class LoraLoader:
         return weights
 
     def _refuse_if_changed(self, file: AdapterFile) -> None:
-        if self._store.find(file.name) != file:
+        if not self._store.is_current(file):
+            self._store.find(file.name)
             raise Unavailable(f"LoRA {file.name!r} changed while it was being read; try again.")
 
     def _layout_of(self, file: AdapterFile) -> tuple[Header, LoraLayout]:
@@ -124,7 +163,7 @@ class LoraLoader:
             raise _explain(file, error) from error
 
     def _read_layout_uncached(self, file: AdapterFile) -> tuple[Header, LoraLayout]:
-        header = read_header(file.path)
+        header = self._store.read_header(file)
         return header, lay_out(file.name, header, self._targets)
 
 

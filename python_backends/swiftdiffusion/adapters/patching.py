@@ -1,61 +1,81 @@
 """Putting LoRAs into the weights of running engines, and taking them out again."""
 
-from collections import defaultdict
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
 
 import torch
+from torch import Tensor
 
-from swiftdiffusion.adapters.deltas import Factors, delta
+from swiftdiffusion.adapters.copy_stream import copy_stream
+from swiftdiffusion.adapters.dora import compute_gain, scale_rows
+from swiftdiffusion.adapters.factors import Factors
+from swiftdiffusion.adapters.prepared import LiveEngine, PreparedPatch, Slot
+from swiftdiffusion.adapters.pristine import PristineWeights
 from swiftdiffusion.adapters.store import AdapterFile
 from swiftdiffusion.adapters.targets import canonical_name
 from swiftdiffusion.adapters.weights import ScaledLora
 from swiftdiffusion.errors import Internal
+from swiftdiffusion.placement import Placement
+from swiftdiffusion_operators.lora_patch import Term, WeightPatch, compile_patch, prepare_patch
 
+PATCHES_KEPT = 4  # a request's sets while its LoRAs arrive, and the restoring; each holds its LoRAs on the device
 
-class Refittable(Protocol):
-    """The part of an engine that patching needs."""
-
-    def parameters(self) -> Mapping[str, torch.Tensor]:
-        """Return the live tensors by name."""
-
-    def refit(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Copy new values into the named parameters, in place."""
-
-
-class Slot(NamedTuple):
-    """One parameter of one engine, under the engine's own name for it."""
-
-    engine: Refittable
-    name: str
+LoraSet = tuple[tuple[AdapterFile, float], ...]  # files and scales
+CPU = Placement(torch.device("cpu"), torch.float32)
+Terms = Mapping[Slot, Sequence[tuple[Factors, float]]]
 
 
 class Patcher:
-    """Holds the engines' weights at base + Σ delta of one set of LoRAs at a time. For one thread.
+    """Holds the engines' weights at base + Σ delta of one set of LoRAs at a time.
 
     Every patched weight is computed from a pristine copy, made when the parameter is first touched
     and kept, so that neither order nor history leaves a trace: after any sequence, the weights are
     bit for bit those of a fresh engine given the last set.
 
     `engines` are those that together make up each network (the UNet's two halves, say). A parameter
-    that several of them hold is patched in each.
+    that several of them hold is patched in each. `prepare` is for any thread, the rest for the one
+    that runs the engines: what it does is only enqueued, between the calls around it.
     """
 
-    def __init__(self, engines: Mapping[str, Sequence[Refittable]]) -> None:
+    def __init__(
+        self, engines: Mapping[str, Sequence[LiveEngine]], placement: Placement = CPU, pristine_on_host: bool = False
+    ) -> None:
+        """Args: the engines by network, where their weights lie, and whether the pristine copies are on the host."""
         self._slots: dict[tuple[str, str], list[Slot]] = defaultdict(list)
         for network, parts in engines.items():
             for engine in parts:
                 for name in engine.parameters():
                     self._slots[network, canonical_name(name)].append(Slot(engine, name))
         self._networks = tuple(engines)
-        self._pristine: dict[Slot, torch.Tensor] = {}
-        self._touched: set[Slot] = set()  # what may differ from its pristine copy
-        self._applied: tuple[tuple[AdapterFile, float], ...] | None = ()  # None: unknown, after a failure
+        self._device = placement.device
+        compile_patch(placement.device, placement.dtype)
+        self._pristine = PristineWeights(pristine_on_host)
+        self._prepared: OrderedDict[LoraSet | frozenset[Slot], PreparedPatch] = OrderedDict()
+        self._lock = threading.RLock()
+        self._touched: frozenset[Slot] = frozenset()  # what may differ from its pristine copy
+        self._applied: LoraSet | None = ()  # None: unknown, after a failure
 
     @property
     def applied(self) -> tuple[tuple[str, float], ...]:
         """Names and scales of the LoRAs in the weights now."""
         return tuple((file.name, scale) for file, scale in self._applied or ())
+
+    def holds(self, wanted: LoraSet) -> bool:
+        """Whether just this set is in the weights now."""
+        return self._applied == wanted
+
+    def prepare(self, loras: Sequence[ScaledLora]) -> PreparedPatch:
+        """Do what `apply` can be spared: read pristine copies, build the tables; the last few are remembered.
+
+        Raises `Internal` for a parameter that no engine holds.
+        """
+        with self._lock:
+            patch = self._remember(tuple(lora.key for lora in loras), self._gather(loras))
+            self._prepare_restoring(patch.slots)  # the next request will want it
+            return patch
 
     def apply(self, loras: Sequence[ScaledLora]) -> bool:
         """Make the weights base + Σ delta of `loras`, replacing any set before; none restores the base.
@@ -67,12 +87,12 @@ class Patcher:
         wanted = tuple(lora.key for lora in loras)
         if wanted == self._applied:
             return False
-        terms = self._gather(loras)
+        patch = self.prepare(loras)
         self._applied = None
         try:
-            self._refit(terms)
+            self._put(patch)
         except BaseException:
-            self._refit({})
+            self._put(self.prepare(()))
             self._applied = ()
             raise
         self._applied = wanted
@@ -82,7 +102,22 @@ class Patcher:
         """Put the base weights back, bit for bit; returns whether there was anything to do."""
         return self.apply(())
 
-    def _gather(self, loras: Sequence[ScaledLora]) -> dict[Slot, list[tuple[Factors, float]]]:
+    def _put(self, patch: PreparedPatch) -> None:
+        """Write the union of what is touched and what `patch` touches, and tell each engine once."""
+        stale = self._prepare_restoring(self._touched - patch.slots)
+        self._touched |= patch.slots
+        stale.run()
+        patch.run()
+        for engine in {slot.engine for slot in stale.slots | patch.slots}:
+            engine.weights_changed()
+        self._touched = patch.slots
+
+    def _prepare_restoring(self, slots: frozenset[Slot]) -> PreparedPatch:
+        with self._lock:
+            in_order = (slot for group in self._slots.values() for slot in group)  # one layout, one table of tiles
+            return self._remember(slots, {slot: () for slot in in_order if slot in slots})
+
+    def _gather(self, loras: Sequence[ScaledLora]) -> Terms:
         terms: dict[Slot, list[tuple[Factors, float]]] = defaultdict(list)
         for lora in loras:
             for network in self._networks:
@@ -96,22 +131,41 @@ class Patcher:
                         terms[slot].append((factors, lora.scale))
         return terms
 
-    @torch.no_grad()
-    def _refit(self, terms: Mapping[Slot, list[tuple[Factors, float]]]) -> None:
-        """Refit the union of what is touched and what `terms` touch, engine by engine."""
-        weights: dict[Refittable, dict[str, torch.Tensor]] = defaultdict(dict)
-        for slot in self._touched - terms.keys():
-            weights[slot.engine][slot.name] = self._pristine[slot]
-        for slot, slot_terms in terms.items():
-            weights[slot.engine][slot.name] = self._patch(slot, slot_terms)
-        self._touched |= terms.keys()
-        for engine, new in weights.items():
-            engine.refit(new)
-        self._touched = set(terms)
+    def _remember(self, key: LoraSet | frozenset[Slot], terms: Terms) -> PreparedPatch:
+        if key not in self._prepared:
+            self._prepared[key] = self._build(terms)
+        self._prepared.move_to_end(key)
+        while len(self._prepared) > PATCHES_KEPT:
+            self._prepared.popitem(last=False)
+        return self._prepared[key]
 
-    def _patch(self, slot: Slot, terms: list[tuple[Factors, float]]) -> torch.Tensor:
-        if slot not in self._pristine:
-            self._pristine[slot] = slot.engine.parameters()[slot.name].detach().clone()
-        pristine = self._pristine[slot]
-        # One rounding, at the end: the sum is in float32 whatever the weight's dtype.
-        return (pristine.float() + delta(terms, pristine.shape, pristine.device)).to(pristine.dtype)
+    @torch.no_grad()
+    def _build(self, terms: Terms) -> PreparedPatch:
+        by_device: dict[torch.device, list[WeightPatch]] = defaultdict(list)
+        for slot, slot_terms in terms.items():
+            live = slot.engine.parameters()[slot.name].detach()
+            if live.device.type != self._device.type:
+                raise Internal(f"The engine of {slot.name!r} cannot change it; a plan must be built to be refitted.")
+            with copy_stream(live.device).use():
+                pristine = self._pristine.keep(slot, live)
+                by_device[live.device].append(_describe(live, pristine, slot_terms))
+        patches = []
+        for device, weights in by_device.items():
+            with copy_stream(device).use():
+                patches.append(prepare_patch(weights))
+        return PreparedPatch(terms, patches, [copy_stream(device).mark() for device in by_device])
+
+
+def _describe(target: Tensor, pristine: Tensor, uses: Sequence[tuple[Factors, float]]) -> WeightPatch:
+    """What the kernel is to do for one weight."""
+    device = target.device
+    gain: Tensor | None = None
+    terms: list[Term] = []
+    for factors, scale in uses:
+        up = None if factors.up is None else factors.up.to(device)
+        terms.append(Term(factors.down.to(device), up, scale * factors.strength))
+        if factors.magnitude is not None:
+            own = compute_gain(factors, scale, pristine).to(device)
+            terms = [scale_rows(term, own) for term in terms]
+            gain = own if gain is None else gain * own
+    return WeightPatch(target, pristine, tuple(terms), gain)

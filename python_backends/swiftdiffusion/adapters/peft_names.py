@@ -67,11 +67,13 @@ class PeftMetadata:
     def strength(self, network: str, parameter: str, rank: int) -> float:
         """Give alpha / rank of one layer (alpha / √rank for a rank-stabilised LoRA); 1 if nothing is said.
 
-        Raises `MalformedFileError` where the metadata contradicts the file's shapes.
+        `rank` is what the file's shapes tell, 0 where they tell none. Raises `MalformedFileError`
+        where the metadata contradicts them.
         """
         module = parameter.removesuffix(".weight")
+        stated = self._of_module(module, f"{network}.r", f"{network}.rank_pattern", default=rank or 1)
+        rank = rank or int(stated)
         alpha = self._of_module(module, f"{network}.lora_alpha", f"{network}.alpha_pattern", default=rank)
-        stated = self._of_module(module, f"{network}.r", f"{network}.rank_pattern", default=rank)
         if stated != rank:
             raise MalformedFileError(
                 f"says in its metadata that {network} {parameter} has rank {stated:g}, its shapes {rank}"

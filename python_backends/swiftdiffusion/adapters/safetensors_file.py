@@ -8,12 +8,15 @@ process (SIGBUS), which a Triton backend does not survive.
 
 import json
 import math
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+
+from swiftdiffusion.adapters.tensor_block import TensorBlock
 
 HEADER_LIMIT = 32 * 2**20  # bytes; an SDXL LoRA has 0.3 MB, with its training's whole history a few MB
 DTYPES = {
@@ -63,14 +66,18 @@ def read_header(path: Path) -> Header:
     Raises `MalformedFileError`, or `OSError` if the file cannot be read.
     """
     with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(0)
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > size - 8:
-            raise MalformedFileError("is not a safetensors file, or is cut short: its header does not fit in it")
-        if length > HEADER_LIMIT:
-            raise MalformedFileError(f"has a header of {length} bytes, more than the {HEADER_LIMIT} allowed")
-        text = file.read(length)
+        return parse_header(file.read, os.fstat(file.fileno()).st_size)
+
+
+def parse_header(read: Callable[[int], bytes], size: int) -> Header:
+    """The same for a file of `size` bytes whose next bytes `read` gives; raises what that raises."""
+    start = read(8)
+    length = int.from_bytes(start, "little")
+    if len(start) < 8 or length > size - 8:
+        raise MalformedFileError("is not a safetensors file, or is cut short: its header does not fit in it")
+    if length > HEADER_LIMIT:
+        raise MalformedFileError(f"has a header of {length} bytes, more than the {HEADER_LIMIT} allowed")
+    text = read(length)
     try:
         fields = json.loads(text, object_pairs_hook=_refuse_duplicates)
         return _check_header(fields, data_start=8 + length, file_size=size)
@@ -79,25 +86,20 @@ def read_header(path: Path) -> Header:
         raise MalformedFileError("is not a safetensors file: its header is malformed") from None
 
 
-def read_tensors(path: Path, header: Header, names: Iterable[str]) -> dict[str, torch.Tensor]:
+def read_tensors(path: Path, header: Header, names: Iterable[str], pinned: bool = False) -> TensorBlock:
     """Read the named tensors into one new block of host memory, in the dtypes of the file.
 
     Raises `MalformedFileError` if the file has become shorter than its header says, `OSError` if it
     cannot be read.
     """
     chosen = {name: header.tensors[name] for name in names}
-    # Each tensor starts at a multiple of 64 bytes, whatever its alignment in the file.
-    room = {name: -(-entry.nbytes // 64) * 64 for name, entry in chosen.items()}
-    block = torch.empty(sum(room.values()), dtype=torch.uint8)
-    tensors, offset = {}, 0
+    block = TensorBlock.allocate({name: (entry.dtype, entry.shape) for name, entry in chosen.items()}, pinned)
     with path.open("rb") as file:
         # In the file's order, which keeps the reads sequential.
         for name, entry in sorted(chosen.items(), key=lambda item: item[1].start):
-            part = block[offset : offset + entry.nbytes]
-            _read_exactly(file, entry.start, part)
-            tensors[name] = part.view(entry.dtype).reshape(entry.shape)
-            offset += room[name]
-    return tensors
+            if entry.nbytes:
+                _read_exactly(file, entry.start, block.tensors[name].reshape(-1).view(torch.uint8))
+    return block
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

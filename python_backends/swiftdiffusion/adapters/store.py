@@ -1,12 +1,15 @@
-"""The folder of LoRA files, and how a name in a request becomes one of them."""
+"""Where LoRA files live, and how a name in a request becomes one of them."""
 
-import os
+from __future__ import annotations
+
 import re
-import stat
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from swiftdiffusion.errors import InvalidArgument, NotFound, Unavailable, shorten
+from swiftdiffusion.adapters.safetensors_file import Header
+from swiftdiffusion.errors import InvalidArgument, NotFound, shorten
 
 SUFFIX = ".safetensors"
 PICKLE_SUFFIXES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
@@ -18,82 +21,75 @@ NAMES_SHOWN = 16
 class AdapterFile:
     """One file of the store as it was when it was found; equal only while the file is unchanged.
 
-    `size` is in bytes and `modified` in nanoseconds. The inode tells a replaced file from the
-    old one even where a copy kept the old time.
+    `location` is a path or an address, `size` is in bytes. `version` is what tells the file from an
+    older or a newer one: a folder's modification time and inode, a server's entity tag and the like.
     """
 
     name: str
-    path: Path
+    location: str
     size: int
-    modified: int
-    inode: int
+    version: str
 
 
-class AdapterStore:
-    """Every ``<name>.safetensors`` in one folder, looked up anew each time.
-
-    A name is compared with the folder's listing and never joined to a path. Links are followed,
-    wherever they lead: model hubs and mounted volumes lay folders out as links, only the folder's
-    owner can make one, and what it leads to must still be a LoRA that fits to have any effect.
-    What isn't a plain file (a device, a pipe) is ignored.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
-            raise InvalidArgument(f"LoRA folder {str(folder)!r} is not a folder that can be read.")
-        self._folder = folder
+class AdapterStore(Protocol):
+    """What a folder and a server of LoRA files have in common. Thread-safe."""
 
     def names(self) -> list[str]:
-        """Sort the names that `find` would find now.
-
-        Raises `Unavailable` if the folder cannot be listed.
-        """
-        return sorted(
-            name
-            for entry in self._list().values()
-            if (name := entry.name.removesuffix(SUFFIX)) != entry.name
-            and NAME_PATTERN.fullmatch(name)
-            and entry.is_file()
-        )
+        """Sort the names that `find` would find now; raises `Unavailable` if the store cannot be listed."""
 
     def find(self, name: str) -> AdapterFile:
-        """Look `name` up in the folder.
+        """Look `name` up.
 
-        Raises `InvalidArgument` for what is no name, or only the name of a pickle, `NotFound`
-        with some of the names that there are, `Unavailable` if the folder cannot be listed.
+        Raises `InvalidArgument` for what is no name, only the name of a pickle, or a file that is too
+        large, `NotFound` with some of the names that there are, `Unavailable` if the store cannot be asked.
         """
-        if not NAME_PATTERN.fullmatch(name):
-            raise InvalidArgument(
-                f"LoRA name {shorten(name)} is not a name: allowed: 1 to 128 letters, digits, '.', '_', '-', "
-                "a letter or a digit first."
-            )
-        listing = self._list()
-        entry = listing.get(name + SUFFIX)
-        if entry is None:
-            pickle = next((name + suffix for suffix in PICKLE_SUFFIXES if name + suffix in listing), None)
-            if pickle is not None:
-                raise InvalidArgument(
-                    f"LoRA {name!r} is stored as {pickle!r}, a pickle, which can run code when it is read: "
-                    "only .safetensors files are served."
-                )
-            raise self._unknown(name)
-        try:
-            found = entry.stat()
-        except OSError:  # it vanished between the listing and now, or is a link to nothing
-            raise self._unknown(name) from None
-        if not stat.S_ISREG(found.st_mode):
-            raise self._unknown(name)
-        return AdapterFile(name, Path(entry.path), found.st_size, found.st_mtime_ns, found.st_ino)
 
-    def _list(self) -> dict[str, os.DirEntry[str]]:
-        try:
-            with os.scandir(self._folder) as entries:
-                return {entry.name: entry for entry in entries}
-        except OSError as error:
-            raise Unavailable(f"The LoRA folder cannot be listed: {error.strerror}.") from error
+    def read_header(self, file: AdapterFile) -> Header:
+        """Read what comes before the tensors; raises as `safetensors_file.read_header`, and `Unavailable`."""
 
-    def _unknown(self, name: str) -> NotFound:
-        names = self.names()
-        shown = ", ".join(names[:NAMES_SHOWN]) or "none"
-        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-        return NotFound(f"LoRA {name!r} is not in the adapter store, which has: {shown}{more}.")
+    def fetch(self, file: AdapterFile) -> Path:
+        """Give a path under which the file can be read now, whole; raises `NotFound`, `Unavailable` or `OSError`."""
+
+    def read_note(self, file: AdapterFile, suffix: str, limit: int) -> bytes | None:
+        """Read at most `limit` bytes of the file ``<name><suffix>`` beside it; None where it is not there."""
+
+    def is_current(self, file: AdapterFile) -> bool:
+        """Whether what `fetch` gave is still this very file."""
+
+
+def check_name(name: str) -> None:
+    """Raise `InvalidArgument` for what is no name; names are compared with listings and never joined to paths."""
+    if not NAME_PATTERN.fullmatch(name):
+        raise InvalidArgument(
+            f"LoRA name {shorten(name)} is not a name: allowed: 1 to 128 letters, digits, '.', '_', '-', "
+            "a letter or a digit first."
+        )
+
+
+def list_names(files: Collection[str]) -> list[str]:
+    """The names among the names of files, sorted."""
+    names = (file.removesuffix(SUFFIX) for file in files if file.endswith(SUFFIX))
+    return sorted(name for name in names if NAME_PATTERN.fullmatch(name))
+
+
+def refuse_pickles(name: str, files: Collection[str]) -> None:
+    """Raise `InvalidArgument` where there is a pickle of that name."""
+    pickle = next((name + suffix for suffix in PICKLE_SUFFIXES if name + suffix in files), None)
+    if pickle is not None:
+        raise InvalidArgument(
+            f"LoRA {name!r} is stored as {pickle!r}, a pickle, which can run code when it is read: "
+            "only .safetensors files are served."
+        )
+
+
+def describe_unknown(name: str, names: Sequence[str]) -> NotFound:
+    """Say what there is instead."""
+    shown = ", ".join(names[:NAMES_SHOWN]) or "none"
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return NotFound(f"LoRA {name!r} is not in the adapter store, which has: {shown}{more}.")
+
+
+def check_size(name: str, size: int, limit: int) -> None:
+    """Raise `InvalidArgument` for a file of more than `limit` bytes."""
+    if size > limit:
+        raise InvalidArgument(f"LoRA {name!r} has {size / 2**20:.0f} MiB; at most {limit / 2**20:.0f} are allowed.")

@@ -9,7 +9,8 @@ from pathlib import Path
 from swiftdiffusion.adapters.safetensors_file import MalformedFileError, read_header
 from swiftdiffusion.errors import InvalidArgument
 
-NETWORKS = ("unet", "text_encoder", "text_encoder_2")
+TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
+NETWORKS = ("unet", *TEXT_ENCODERS)
 Shape = tuple[int, ...]
 
 

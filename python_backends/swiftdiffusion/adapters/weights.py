@@ -1,45 +1,58 @@
 """The factors of one LoRA in memory, ready to patch."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 
-from swiftdiffusion.adapters.deltas import Factors
+from swiftdiffusion.adapters.algorithms import ALGORITHMS
+from swiftdiffusion.adapters.factors import Factors
 from swiftdiffusion.adapters.layout import LoraLayer, LoraLayout
 from swiftdiffusion.adapters.safetensors_file import Header, MalformedFileError, read_tensors
 from swiftdiffusion.adapters.store import AdapterFile
+from swiftdiffusion.adapters.tensor_block import TensorBlock
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LoraWeights:
-    """A LoRA's factors, ``networks[network][canonical parameter name]``; `file` is where they come from."""
+    """A LoRA's tensors in one block, and what they change; `file` is where they come from."""
 
     file: AdapterFile
-    networks: Mapping[str, Mapping[str, Factors]]
+    layers: Sequence[LoraLayer]
+    strengths: Sequence[float]  # alpha / rank of each layer
+    block: TensorBlock
 
     @cached_property
+    def networks(self) -> Mapping[str, Mapping[str, Factors]]:
+        """The factors, ``networks[network][canonical parameter name]``, in the file's dtypes."""
+        networks: dict[str, dict[str, Factors]] = defaultdict(dict)
+        for layer, strength in zip(self.layers, self.strengths, strict=True):
+            parts = {part: self.block.tensors[key] for part, key in layer.keys.items()}
+            magnitude = parts.pop("magnitude", None)
+            parts.pop("alpha", None)
+            down, up = ALGORITHMS[layer.algorithm].build(parts, layer.shape)
+            magnitude = None if magnitude is None else magnitude.reshape(-1)
+            networks[layer.network][layer.parameter] = Factors(down, up, strength, magnitude)
+        return networks
+
+    @property
     def nbytes(self) -> int:
-        """Size of all factors in bytes."""
-        return sum(
-            factors.down.nbytes + factors.up.nbytes
-            for network in self.networks.values()
-            for factors in network.values()
+        """Size in bytes: of the block, and of the changes that are no small factors."""
+        whole = [layer for layer in self.layers if layer.algorithm != "LoRA"]
+        sizes = (
+            math.prod(layer.shape) * self.block.tensors[next(iter(layer.keys.values()))].itemsize for layer in whole
         )
+        return self.block.memory.nbytes + sum(sizes)
 
     def to(self, device: torch.device) -> "LoraWeights":
-        """Copy to a device, in the file's dtypes; the same object if it is there already."""
-        if all(f.up.device == device for network in self.networks.values() for f in network.values()):
+        """Copy to a device, from pinned memory without waiting for it; the same object if it is there already."""
+        if self.block.memory.device == device:
             return self
-        return LoraWeights(
-            self.file,
-            {
-                network: {name: Factors(f.down.to(device), f.up.to(device), f.strength) for name, f in factors.items()}
-                for network, factors in self.networks.items()
-            },
-        )
+        return LoraWeights(self.file, self.layers, self.strengths, self.block.to(device))
 
 
 @dataclass(frozen=True)
@@ -60,27 +73,23 @@ class ScaledLora:
         return self.weights.file, self.scale
 
 
-def read_weights(file: AdapterFile, header: Header, layout: LoraLayout, networks: Collection[str]) -> LoraWeights:
-    """Read the factors for `networks` into host memory; the rest of the file is not read.
+def read_weights(
+    file: AdapterFile, path: Path, header: Header, layout: LoraLayout, networks: Collection[str], pinned: bool = False
+) -> LoraWeights:
+    """Read the tensors for `networks` from `path` into host memory; the rest of the file is not read.
 
-    Raises `MalformedFileError` for a value that is not finite or a file cut short, `OSError` if it
+    Raises `MalformedFileError` for an alpha that is not finite or a file cut short, `OSError` if it
     cannot be read.
     """
     layers = [layer for layer in layout.layers if layer.network in networks]
-    keys = [key for layer in layers for key in (layer.down_key, layer.up_key, layer.alpha_key) if key is not None]
-    tensors = read_tensors(file.path, header, keys)
-    for key, tensor in tensors.items():
-        # The extremes are a NaN where there is one, and take a fraction of isfinite's time on half precision.
-        if not all(math.isfinite(extreme.item()) for extreme in torch.aminmax(tensor)):
-            raise MalformedFileError(f"has a value in {key!r} that is infinite or not a number")
-    factors: dict[str, dict[str, Factors]] = {network: {} for network in networks}
-    for layer in layers:
-        down, up = tensors[layer.down_key], tensors[layer.up_key]
-        factors[layer.network][layer.parameter] = Factors(down, up, _strength(layer, tensors))
-    return LoraWeights(file, factors)
+    block = read_tensors(path, header, [key for layer in layers for key in layer.keys.values()], pinned)
+    return LoraWeights(file, layers, [_strength(layer, block) for layer in layers], block)
 
 
-def _strength(layer: LoraLayer, tensors: Mapping[str, torch.Tensor]) -> float:
-    if layer.alpha_key is None:
+def _strength(layer: LoraLayer, block: TensorBlock) -> float:
+    if "alpha" not in layer.keys:
         return layer.strength
-    return tensors[layer.alpha_key].item() / layer.rank
+    alpha = block.tensors[layer.keys["alpha"]].item()
+    if not math.isfinite(alpha):
+        raise MalformedFileError(f"has a value in {layer.keys['alpha']!r} that is infinite or not a number")
+    return alpha / layer.rank

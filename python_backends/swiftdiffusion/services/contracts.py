@@ -1,4 +1,4 @@
-"""Inputs and outputs of the models that the denoising loop calls, all on the host."""
+"""Inputs and outputs of the models beside the lane, all on the host."""
 
 from __future__ import annotations
 
@@ -14,6 +14,18 @@ TEXT_ENCODER = Signature(
         Port("hidden", "TYPE_FP32", (-1, -1, -1)),  # [prompts, tokens, width]
         Port("pooled", "TYPE_FP32", (-1, -1)),  # [prompts, pooled width]
         Port("cached", "TYPE_BOOL", (-1,)),  # [prompts]: not encoded again
+    ),
+)
+
+ADAPTERS = Signature(
+    inputs=(
+        Port("names", "TYPE_STRING", (-1,), optional=True),  # to describe; without them the first ones are
+        Port("start", "TYPE_INT32", (1,), optional=True),  # the first one's place in the list
+        Port("count", "TYPE_INT32", (1,), optional=True),
+    ),
+    outputs=(
+        Port("names", "TYPE_STRING", (-1,)),  # all, sorted
+        Port("adapters", "TYPE_STRING", (-1,)),  # for each described one a JSON object
     ),
 )
 

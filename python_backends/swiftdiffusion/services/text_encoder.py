@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from swiftdiffusion.adapters.loading import LoraLoader
+from swiftdiffusion.adapters.opening import StoreConfiguration, open_store
 from swiftdiffusion.adapters.patching import Patcher
-from swiftdiffusion.adapters.store import AdapterStore
-from swiftdiffusion.adapters.targets import Targets
+from swiftdiffusion.adapters.targets import TEXT_ENCODERS, Targets
 from swiftdiffusion.configuration import require_range
 from swiftdiffusion.engines import make_engine
 from swiftdiffusion.errors import InvalidArgument
@@ -26,22 +26,20 @@ from swiftdiffusion.placement import NetworkConfiguration, Placement
 from swiftdiffusion.request.inputs import Inputs
 from swiftdiffusion.request.request import LoraUse
 
-NETWORKS = ("text_encoder", "text_encoder_2")
 
-
-@dataclass(frozen=True)
-class TextEncoderConfiguration(NetworkConfiguration):
+@dataclass(frozen=True, kw_only=True)
+class TextEncoderConfiguration(NetworkConfiguration, StoreConfiguration):
     """The `text_encoder` backend's parameters."""
 
     pipeline: Path
-    adapters: Path
     prompts_max: int = 16  # in one request
     prompt_cache: int = 256  # prompts remembered, about 0.6 MB each for SDXL in fp32
     lora_cache_mb: int = 512
     lora_timeout_s: float = 30.0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        NetworkConfiguration.__post_init__(self)
+        StoreConfiguration.__post_init__(self)
         require_range("prompts_max", self.prompts_max, 2, 1024)
         require_range("prompt_cache", self.prompt_cache, 0, 1_000_000)
         require_range("lora_cache_mb", self.lora_cache_mb, 0, 1_000_000)
@@ -57,13 +55,16 @@ class TextEncoderService:
         self._tokenizers = load_tokenizers(configuration.pipeline)
         self._engines = [
             make_engine(configuration.engine, encoder, placement, plan=configuration.plan(name))
-            for name, encoder in zip(NETWORKS, load_text_encoders(configuration.pipeline, placement.dtype), strict=True)
+            for name, encoder in zip(
+                TEXT_ENCODERS, load_text_encoders(configuration.pipeline, placement.dtype), strict=True
+            )
         ]
-        self._patcher = Patcher({name: [e] for name, e in zip(NETWORKS, self._engines, strict=True)})
+        engines = {name: [engine] for name, engine in zip(TEXT_ENCODERS, self._engines, strict=True)}
+        self._patcher = Patcher(engines, placement)
         self._loader = LoraLoader(
-            AdapterStore(configuration.adapters),
+            open_store(configuration),
             Targets.read(configuration.pipeline),
-            NETWORKS,
+            TEXT_ENCODERS,
             placement.device,
             configuration.lora_cache_mb * 2**20,
         )
@@ -82,8 +83,9 @@ class TextEncoderService:
         if not 1 <= len(prompts) <= self._configuration.prompts_max:
             raise InvalidArgument(f"prompts has {len(prompts)} texts; allowed: 1 to {self._configuration.prompts_max}")
         # a LoRA without a text encoder part leaves the embeddings alone
-        acting = [lora for lora in loras if not self._loader.inspect(lora.name).networks.isdisjoint(NETWORKS)]
-        pending = self._loader.begin([lora.name for lora in acting], [lora.scale for lora in acting])
+        inspected = [(self._loader.inspect(lora.name), lora.scale) for lora in loras]
+        acting = [(lora.file, scale) for lora, scale in inspected if not lora.layout.networks.isdisjoint(TEXT_ENCODERS)]
+        pending = self._loader.begin([file for file, _ in acting], [scale for _, scale in acting])
         scaled = pending.wait(self._configuration.lora_timeout_s)
         keys = [(prompt, tuple(lora.key for lora in scaled)) for prompt in prompts]
 

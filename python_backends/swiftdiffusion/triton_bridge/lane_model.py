@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from swiftdiffusion.errors import Cancelled
@@ -57,10 +56,7 @@ class LaneModel:
             if is_given_up():
                 raise Cancelled
 
-        asked = self._lane.accept(self._bridge.read(request))
-        if report is None:  # nobody looks at previews
-            return self._lane.draw(replace(asked, preview_every=0), check, lambda _: None)
-        return self._lane.draw(asked, check, report)
+        return self._lane.draw(self._lane.accept(self._bridge.read(request)), check, report)
 
     def _list_controlnets(self) -> list[str]:
         """The ControlNets whose models are loaded; their folders' names are all that is read."""

@@ -1,17 +1,32 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from swiftdiffusion.adapters.folder_store import FolderStore
 from swiftdiffusion.adapters.loading import LoraLoader
-from swiftdiffusion.adapters.store import AdapterStore
+from swiftdiffusion.adapters.pending import PendingLoras
+from swiftdiffusion.adapters.store import AdapterFile
 from swiftdiffusion.adapters.targets import NETWORKS, Targets
+from swiftdiffusion.adapters.weights import LoraWeights
 
 from .reference import build_pipeline
 
-MakeLoader = Callable[..., LoraLoader]
+
+class LoaderByName(LoraLoader):
+    """Asked by name, as a request asks."""
+
+    def load(self, file: AdapterFile | str) -> Future[LoraWeights]:
+        return super().load(self._store.find(file) if isinstance(file, str) else file)
+
+    def begin(self, files: Sequence[AdapterFile | str], *arguments: Any) -> PendingLoras:
+        return super().begin([self._store.find(f) if isinstance(f, str) else f for f in files], *arguments)
+
+
+MakeLoader = Callable[..., LoaderByName]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,10 +59,10 @@ def targets(pipeline_folder: Path) -> Targets:
 @pytest.fixture
 def make_loader(tmp_path: Path, targets: Targets) -> Iterator[MakeLoader]:
     """Loaders for the LoRAs in `tmp_path`, closed after the test."""
-    loaders: list[LoraLoader] = []
+    loaders: list[LoaderByName] = []
 
-    def make(**options: Any) -> LoraLoader:
-        loaders.append(LoraLoader(AdapterStore(tmp_path), targets, **{"networks": NETWORKS, **options}))
+    def make(**options: Any) -> LoaderByName:
+        loaders.append(LoaderByName(FolderStore(tmp_path), targets, **{"networks": NETWORKS, **options}))
         return loaders[-1]
 
     yield make

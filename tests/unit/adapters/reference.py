@@ -89,16 +89,13 @@ class Engine:
         self._parameters = {
             name: parameter for name, parameter in module.named_parameters() if name.startswith(prefixes)
         }
-        self.refits: list[list[str]] = []
+        self.changes = 0
 
     def parameters(self) -> Mapping[str, torch.Tensor]:
         return self._parameters
 
-    @torch.no_grad()
-    def refit(self, weights: Mapping[str, torch.Tensor]) -> None:
-        self.refits.append(sorted(weights))
-        for name, weight in weights.items():
-            self._parameters[name].copy_(weight)
+    def weights_changed(self) -> None:
+        self.changes += 1
 
 
 DECODER = ("up_blocks.", "conv_norm_out.", "conv_out.")

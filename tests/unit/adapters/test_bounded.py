@@ -1,14 +1,15 @@
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
 from swiftdiffusion.adapters.bounded import BoundedLoras
+from swiftdiffusion.adapters.loading import LoraLoader
 from swiftdiffusion.adapters.patching import Patcher
-from swiftdiffusion.adapters.pending import PendingLoras
-from swiftdiffusion.adapters.weights import LoraWeights
+from swiftdiffusion.adapters.store import AdapterFile
+from swiftdiffusion.adapters.weights import LoraWeights, ScaledLora
 from swiftdiffusion.errors import Cancelled, InvalidArgument, Unavailable
 
 from .conftest import MakeLoader
@@ -19,17 +20,19 @@ from .reference import build_engines
 class Request:
     """Two LoRAs that arrive when the test says so."""
 
-    def __init__(self, pipeline: Any, weights: list[LoraWeights]) -> None:
-        self.weights = weights
-        self.futures: list[Future[LoraWeights]] = [Future() for _ in weights]
+    def __init__(self, pipeline: Any, loader: LoraLoader) -> None:
+        self.loader = loader
+        self.found = [loader.inspect(name) for name in "ab"]
+        self.weights = [loader.load(lora.file).result(10) for lora in self.found]
+        self.futures: dict[AdapterFile, Future[LoraWeights]] = {lora.file: Future() for lora in self.found}
+        self.loader.load = lambda file: self.futures[file]  # type: ignore[method-assign]
         self.patcher = Patcher(build_engines(copy.deepcopy(pipeline)))
 
     def begin(self, bound: int, check: Callable[[], None] = lambda: None) -> BoundedLoras:
-        pending = PendingLoras(["a", "b"], [1.0, 0.5], self.futures)
-        return BoundedLoras(pending, self.patcher, bound, timeout_s=0.1, check=check)
+        return BoundedLoras(self.loader, self.patcher, self.found, [1.0, 0.5], bound, 0.1, check)
 
     def arrive(self, index: int) -> None:
-        self.futures[index].set_result(self.weights[index])
+        self.futures[self.found[index].file].set_result(self.weights[index])
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def request_(pipeline: Any, tmp_path: Any, make_loader: MakeLoader) -> Request:
     loader = make_loader()
     for seed, name in enumerate("ab"):
         write(tmp_path / f"{name}.safetensors", peft(pipeline, {"unet": {"conv_in": 4}}, seed))
-    return Request(pipeline, [loader.load(name).result(10) for name in "ab"])
+    return Request(pipeline, loader)
 
 
 def test_each_takes_part_from_the_step_after_its_arrival(request_: Request) -> None:
@@ -75,6 +78,46 @@ def test_a_wait_ends_when_nobody_wants_the_picture(request_: Request) -> None:
 
 def test_a_failed_load_fails_the_next_step(request_: Request) -> None:
     bounded = request_.begin(bound=9)
-    request_.futures[0].set_exception(InvalidArgument("LoRA 'a' is cut short."))
+    request_.futures[request_.found[0].file].set_exception(InvalidArgument("LoRA 'a' is cut short."))
     with pytest.raises(InvalidArgument):
         bounded.settle(1)
+
+
+def test_the_same_set_stays_for_the_next_request(request_: Request) -> None:
+    first = request_.begin(bound=0)
+    assert not first.describe()[0]["kept"]
+    request_.arrive(0)
+    request_.arrive(1)
+    first.settle(0)
+    request_.futures.clear()  # nothing more can be loaded
+    again = request_.begin(bound=0)
+    again.settle(0)
+    assert request_.patcher.applied == (("a", 1.0), ("b", 0.5))
+    assert [(use["step"], use["load_seconds"], use["kept"]) for use in again.describe()] == [(0, 0.0, True)] * 2
+
+
+def test_another_set_is_out_before_the_first_step(request_: Request) -> None:
+    request_.arrive(0)
+    request_.arrive(1)
+    request_.begin(bound=0).settle(0)
+    request_.futures = {lora.file: Future() for lora in request_.found}
+    request_.found.reverse()
+    request_.begin(bound=9).settle(0)
+    assert request_.patcher.applied == ()
+
+
+def test_who_waits_finds_all_prepared(request_: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared: list[str] = []
+    prepare = request_.patcher.prepare
+
+    def note(loras: Sequence[ScaledLora]) -> Any:
+        prepared.append("".join(lora.name for lora in loras))
+        return prepare(loras)
+
+    monkeypatch.setattr(request_.patcher, "prepare", note)
+    bounded = request_.begin(bound=9)
+    request_.arrive(1)
+    request_.arrive(0)
+    assert prepared[-2:] == ["b", "ab"]
+    bounded.settle(1)
+    assert request_.patcher.applied == (("a", 1.0), ("b", 0.5))

@@ -45,7 +45,7 @@ def test_two_kohya_namings_in_one_file_count_once(tmp_path: Path, pipeline: Any,
     layout = read_layout(tmp_path, kohya(pipeline) | kohya(pipeline, sgm=True), targets)
     assert changes(layout) == expected_changes()
     sgm = {f"lora_unet_{name}.lora_down.weight" for name in SGM.values()}
-    assert not sgm & {layer.down_key for layer in layout.layers}
+    assert not sgm & {layer.keys["down"] for layer in layout.layers}
 
 
 def test_every_layer_of_the_unet_has_both_kohya_names(targets: Targets) -> None:
@@ -120,16 +120,38 @@ REFUSALS: dict[str, tuple[Tensors, str]] = {
     "no down": (without(factors(), "lora_A.weight"), "lora_B.weight' without the down factor"),
     "alpha alone": ({f"{KOHYA_TO_Q}.alpha": torch.tensor(1.0)}, "alpha' without the down factor"),
     "whole numbers": (factors(dtype=torch.int32), "as torch.int32, expected float16"),
-    "DoRA": (
-        factors() | {f"unet.{TO_Q}.lora_magnitude_vector": torch.ones(16)},
-        "lora_magnitude_vector.*no part of",
-    ),
     "bias": (
         factors() | {f"unet.{TO_Q}.lora_B.bias": torch.ones(16)},
-        "lora_B.bias.*no part of a plain LoRA",
+        "lora_B.bias.*no part of a LoRA that is understood",
     ),
-    "LoHa": ({f"{KOHYA_TO_Q}.hada_w1_a": torch.ones(16, 4)}, "hada_w1_a.*names end in .lora_down.weight"),
-    "LoKr": ({f"{KOHYA_TO_Q}.lokr_w1": torch.ones(4, 4)}, "lokr_w1.*no part of"),
+    "OFT": ({f"{KOHYA_TO_Q}.oft_blocks": torch.ones(4, 4, 4)}, "oft_blocks.*names end in .lora_down.weight"),
+    "half a LoHa": ({f"{KOHYA_TO_Q}.hada_w1_a": torch.ones(16, 4)}, "hada_w1_a' without the hada_w1_b factor"),
+    "wider LoHa": (
+        {f"{KOHYA_TO_Q}.hada_w{half}_{side}": torch.ones(16, 4) for half in (1, 2) for side in "ab"},
+        r"hada_w1_a' has shape \[16, 4\], expected \[16, 16\]",
+    ),
+    "half a LoKr": ({f"{KOHYA_TO_Q}.lokr_w1": torch.ones(4, 4)}, "lokr_w1' without the lokr_w2_a factor"),
+    "LoKr that does not divide": (
+        {f"{KOHYA_TO_Q}.lokr_w1": torch.ones(5, 4), f"{KOHYA_TO_Q}.lokr_w2": torch.ones(4, 4)},
+        r"lokr_w1' has shape \[5, 4\], expected \[1, 4\]",
+    ),
+    "LoKr in too many parts": (
+        {f"{KOHYA_TO_Q}.lokr_{part}": torch.ones(4, 4) for part in ("w1", "w2", "w2_a")},
+        "lokr_w2_a', for which its other parts leave no room",
+    ),
+    "LoRA and LoHa": (
+        renamed(factors(), f"unet.{TO_Q}", f"unet.{TO_Q}") | {f"unet.{TO_Q}.hada_w1_a": torch.ones(16, 4)},
+        "hada_w1_a' and .*lora_A.weight' for one layer, which do not go together",
+    ),
+    "magnitude of another length": (
+        factors() | {f"unet.{TO_Q}.lora_magnitude_vector": torch.ones(8)},
+        r"lora_magnitude_vector' has shape \[8\], expected \[16\]",
+    ),
+    "DoRA of a LoKr": (
+        {f"{KOHYA_TO_Q}.{part}": torch.ones(4, 4) for part in ("lokr_w1", "lokr_w2")}
+        | {f"{KOHYA_TO_Q}.dora_scale": torch.ones(16)},
+        "dora_scale', DoRA's, beside LoKr",
+    ),
     "CP decomposition": ({f"{KOHYA_TO_Q}.lora_mid.weight": torch.ones(4, 4, 3, 3)}, "lora_mid.*no part of"),
     "kohya, unknown block": (
         {"lora_unet_input_blocks_99_1_proj_in.lora_down.weight": torch.zeros(4, 16)},

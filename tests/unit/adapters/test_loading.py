@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from swiftdiffusion.adapters import loading
+from swiftdiffusion.adapters import folder_store, loading
 from swiftdiffusion.adapters.pending import PendingLoras
 from swiftdiffusion.errors import InvalidArgument, NotFound, SwiftDiffusionError, Unavailable
 
@@ -50,7 +50,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
 
 
 def test_inspecting_reads_the_header_alone(lora: Path, gate: Gate, make_loader: MakeLoader) -> None:
-    assert make_loader().inspect("ink").networks == {"unet", "text_encoder", "text_encoder_2"}
+    assert make_loader().inspect("ink").layout.networks == {"unet", "text_encoder", "text_encoder_2"}
     assert gate.count == 0
 
 
@@ -98,7 +98,9 @@ def test_a_changed_file_is_loaded_anew(lora: Path, pipeline: Any, make_loader: M
     write(lora, kohya(pipeline, seed=3))
     second = loader.load("ink").result(10)
     assert first.file != second.file
-    assert not torch.equal(first.networks["unet"]["conv_in.weight"].up, second.networks["unet"]["conv_in.weight"].up)
+    assert not torch.equal(
+        first.networks["unet"]["conv_in.weight"].down, second.networks["unet"]["conv_in.weight"].down
+    )
 
 
 def test_memory_is_bounded(tmp_path: Path, pipeline: Any, gate: Gate, make_loader: MakeLoader) -> None:
@@ -199,7 +201,7 @@ def test_a_file_that_may_not_be_read(lora: Path, make_loader: MakeLoader, monkey
     def refuse(path: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
-    monkeypatch.setattr(loading, "read_header", refuse)
+    monkeypatch.setattr(folder_store, "read_header", refuse)
     with pytest.raises(Unavailable, match="LoRA 'ink' cannot be read: Permission denied"):
         make_loader().inspect("ink")
 

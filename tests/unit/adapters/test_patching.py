@@ -1,4 +1,5 @@
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ class Bench:
     def state(self) -> dict[str, bytes]:
         return state(self.pipeline)
 
-    def refits(self) -> int:
-        return sum(len(engine.refits) for parts in self.engines.values() for engine in parts)
+    def changes(self) -> int:
+        return sum(engine.changes for parts in self.engines.values() for engine in parts)
 
 
 @pytest.fixture
@@ -68,18 +69,19 @@ def test_history_leaves_no_trace(pipeline: Any, bench: Bench, loras: dict[str, S
 def test_the_same_set_again_costs_nothing(bench: Bench, loras: dict[str, ScaledLora]) -> None:
     assert not bench.patcher.restore()
     bench.patcher.apply([loras["a"]])
-    refits = bench.refits()
+    changes = bench.changes()
     assert not bench.patcher.apply([loras["a"]])
-    assert bench.refits() == refits
+    assert bench.changes() == changes
     assert bench.patcher.apply([ScaledLora(loras["a"].weights, 0.71)])
 
 
-def test_each_half_of_the_unet_gets_its_own(bench: Bench, loras: dict[str, ScaledLora]) -> None:
+def test_each_engine_is_told_once(bench: Bench, loras: dict[str, ScaledLora]) -> None:
     bench.patcher.apply([loras["b"]])
     encoder, decoder = bench.engines["unet"]
-    assert encoder.refits == [["mid_block.resnets.0.conv1.weight", "mid_block.resnets.0.conv2.weight"]]
-    assert decoder.refits == [["conv_out.weight"]]
-    assert not bench.engines["text_encoder"][0].refits
+    (text_encoder,) = bench.engines["text_encoder"]
+    assert (encoder.changes, decoder.changes, text_encoder.changes) == (1, 1, 0)
+    bench.patcher.apply([loras["a"]])
+    assert (encoder.changes, decoder.changes, text_encoder.changes) == (2, 2, 1)
 
 
 def test_every_copy_of_a_parameter_is_patched(pipeline: Any, loras: dict[str, ScaledLora]) -> None:
@@ -111,22 +113,53 @@ def test_half_precision_is_rounded_once(pipeline: Any, loras: dict[str, ScaledLo
     base = unet.conv_out.weight.detach().clone()
     Patcher({"unet": [Engine(unet)]}).apply([loras["b"], loras["b"]])
     factors = loras["b"].weights.networks["unet"]["conv_out.weight"]
+    assert factors.up is not None
     product = torch.einsum("or,rihw->oihw", factors.up[:, :, 0, 0].double(), factors.down.double())
     exact = base.double() + 2 * -1.3 * factors.strength * product
     assert (unet.conv_out.weight == exact.half()).float().mean() > 0.99  # ties may round either way in float32
 
 
+def test_views_and_channels_last_weights_are_written_in_place(pipeline: Any, loras: dict[str, ScaledLora]) -> None:
+    expected = Bench(pipeline)
+    pipeline = copy.deepcopy(pipeline)
+    pipeline.unet.to(memory_format=torch.channels_last)
+    merged = torch.cat([pipeline.unet.conv_out.weight.data, torch.ones(2, 8, 3, 3)])
+    pipeline.unet.conv_out.weight.data = merged[:4]  # as an engine that merges weights has it
+    pristine = state(pipeline)
+    engine = Engine(pipeline.unet)
+    patcher = Patcher({"unet": [engine]})
+    for changes, wanted in enumerate(([loras["a"]], [loras["b"]], [loras["b"], loras["a"]], []), start=1):
+        patcher.apply(wanted)
+        expected.patcher.apply(wanted)
+        for (name, ours), theirs in zip(
+            pipeline.unet.named_parameters(), expected.pipeline.unet.parameters(), strict=True
+        ):
+            assert torch.equal(ours, theirs), name
+        assert engine.changes == changes
+    assert state(pipeline) == pristine
+    assert (merged[4:] == 1).all()
+
+
+def test_preparing_writes_nothing(pipeline: Any, loras: dict[str, ScaledLora]) -> None:
+    bench = Bench(pipeline)
+    before = bench.state()
+    with ThreadPoolExecutor(4) as threads:
+        sets = [[loras["a"]], [loras["b"]], [loras["a"], loras["b"]]] * 4
+        assert len(list(threads.map(bench.patcher.prepare, sets))) == 12
+    assert bench.state() == before
+    assert bench.patcher.applied == ()
+
+
 class BrokenEngine(Engine):
-    """Fails, half-way through, as often as it is told."""
+    """Fails, with its weights written, as often as it is told."""
 
     failures = 0
 
-    def refit(self, weights: Any) -> None:
+    def weights_changed(self) -> None:
+        super().weights_changed()
         if self.failures:
             self.failures -= 1
-            super().refit(dict(list(weights.items())[:1]))
             raise RuntimeError("out of memory")
-        super().refit(weights)
 
 
 @pytest.mark.parametrize("before_failure", ["", "a", "b"])
@@ -155,3 +188,12 @@ def test_a_failure_of_the_restoring_too_is_made_good_by_the_next(pipeline: Any, 
         patcher.apply([loras["a"]])
     assert patcher.restore()
     assert state(pipeline) == pristine
+
+
+def test_weights_that_an_engine_cannot_change_are_refused(pipeline: Any, loras: dict[str, ScaledLora]) -> None:
+    class Fixed(Engine):
+        def parameters(self) -> Any:
+            return {name: weight.to("meta") for name, weight in super().parameters().items()}
+
+    with pytest.raises(Internal, match="cannot change it"):
+        Patcher({"unet": [Fixed(pipeline.unet)]}).apply([loras["b"]])

@@ -39,7 +39,7 @@ def test_reads_what_the_library_writes(tmp_path: Path) -> None:
         name: tuple(tensor.shape) for name, tensor in TENSORS.items()
     }
     for chosen in (list(TENSORS), ["scalar", "bfloat"], []):
-        tensors = read_tensors(path, header, chosen)
+        tensors = read_tensors(path, header, chosen).tensors
         assert tensors.keys() == set(chosen)
         for name in chosen:
             assert tensors[name].dtype == TENSORS[name].dtype

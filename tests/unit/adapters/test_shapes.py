@@ -8,9 +8,9 @@ import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 
+from swiftdiffusion.adapters.folder_store import FolderStore
 from swiftdiffusion.adapters.loading import LoraLoader
 from swiftdiffusion.adapters.patching import Patcher
-from swiftdiffusion.adapters.store import AdapterStore
 from swiftdiffusion.adapters.targets import NETWORKS, Targets
 
 from .reference import build_engines, state
@@ -32,14 +32,14 @@ def fuse_with_diffusers(pipeline: Any, names: list[str], scales: list[float]) ->
 
 def test_each_and_all_together() -> None:
     pipeline = StableDiffusionXLPipeline.from_pretrained(SHAPES / "pipeline", torch_dtype=torch.float32)
-    store = AdapterStore(SHAPES / "loras")
+    store = FolderStore(SHAPES / "loras")
     loader = LoraLoader(store, Targets.read(SHAPES / "pipeline"), NETWORKS)
     patched = copy.deepcopy(pipeline)
     patcher = Patcher(build_engines(patched))
     names = store.names()
     assert len(names) >= 4
     for chosen, scales in [*(([name], [0.9]) for name in names), (names, [1.0, -0.5, 0.3, 0.2])]:
-        patcher.apply(loader.begin(chosen, scales).wait(10))
+        patcher.apply(loader.begin([store.find(name) for name in chosen], scales).wait(10))
         reference = fuse_with_diffusers(pipeline, chosen, scales)
         for network in NETWORKS:
             expected = dict(getattr(reference, network).named_parameters())

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from swiftdiffusion.adapters.store import AdapterStore
+from swiftdiffusion.adapters.folder_store import FolderStore
 from swiftdiffusion.errors import InvalidArgument, NotFound, Unavailable
 
 
@@ -18,21 +18,22 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_finds_by_name(folder: Path) -> None:
-    store = AdapterStore(folder)
+    store = FolderStore(folder)
     assert store.names() == ["a" * 128, "ink.v1.2", "night"]
     file = store.find("ink.v1.2")
-    assert (file.name, file.path, file.size) == ("ink.v1.2", folder / "ink.v1.2.safetensors", 8)
+    assert (file.name, file.location, file.size) == ("ink.v1.2", str(folder / "ink.v1.2.safetensors"), 8)
 
 
 def test_new_and_changed_files_are_seen(folder: Path) -> None:
-    store = AdapterStore(folder)
+    store = FolderStore(folder)
     old = store.find("night")
     (folder / "new.safetensors").write_bytes(b"new")
     assert store.find("new").size == 3
     assert store.find("night") == old
     replacement = folder / "other"
     replacement.write_bytes(b"NIGHT")  # the same size, and the same time below
-    os.utime(replacement, ns=(old.modified, old.modified))
+    modified = Path(old.location).stat().st_mtime_ns
+    os.utime(replacement, ns=(modified, modified))
     replacement.rename(folder / "night.safetensors")
     assert store.find("night") != old
 
@@ -62,7 +63,7 @@ def test_new_and_changed_files_are_seen(folder: Path) -> None:
 )
 def test_refuses_what_is_no_name(name: str, folder: Path) -> None:
     with pytest.raises(InvalidArgument, match="not a name") as refusal:
-        AdapterStore(folder).find(name)
+        FolderStore(folder).find(name)
     assert len(str(refusal.value)) < 1000
     assert str(refusal.value).isprintable()
 
@@ -71,14 +72,14 @@ def test_refuses_what_is_no_name(name: str, folder: Path) -> None:
 def test_names_what_there_is_instead_of_an_unknown_one(name: str, folder: Path) -> None:
     (folder / "sub.safetensors").mkdir()
     with pytest.raises(NotFound, match=r"which has: .*ink\.v1\.2, night"):
-        AdapterStore(folder).find(name)
+        FolderStore(folder).find(name)
 
 
 def test_lists_only_some_of_many_names(folder: Path) -> None:
     for number in range(500):
         (folder / f"style{number:03}.safetensors").touch()
     with pytest.raises(NotFound, match="and 487 more") as refusal:
-        AdapterStore(folder).find("unknown")
+        FolderStore(folder).find("unknown")
     assert len(str(refusal.value)) < 1000
 
 
@@ -86,11 +87,11 @@ def test_lists_only_some_of_many_names(folder: Path) -> None:
 def test_refuses_pickles(suffix: str, folder: Path) -> None:
     (folder / f"evil{suffix}").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     with pytest.raises(InvalidArgument, match=r"only \.safetensors"):
-        AdapterStore(folder).find("evil")
+        FolderStore(folder).find("evil")
 
 
 def test_follows_links_but_only_to_plain_files(folder: Path, tmp_path: Path) -> None:
-    store = AdapterStore(folder)
+    store = FolderStore(folder)
     (folder / "linked.safetensors").symlink_to(tmp_path / "secret.safetensors")
     assert store.find("linked").size == 6
     (folder / "nowhere.safetensors").symlink_to(tmp_path / "missing")
@@ -104,8 +105,8 @@ def test_follows_links_but_only_to_plain_files(folder: Path, tmp_path: Path) -> 
 
 def test_folder_that_is_none(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="not a folder"):
-        AdapterStore(tmp_path / "missing")
-    store = AdapterStore(folder)
+        FolderStore(tmp_path / "missing")
+    store = FolderStore(folder)
     folder.rename(tmp_path / "unmounted")
     with pytest.raises(Unavailable, match="cannot be listed"):
         store.find("night")

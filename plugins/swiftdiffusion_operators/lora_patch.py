@@ -1,0 +1,113 @@
+"""LoRAs into weights: all weights of a network at once, each from its pristine copy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Term:
+    """One LoRA's change of one weight: ``scale · up · down``, or ``scale · down`` where there is no `up`.
+
+    `down` is [rank, in] or, for a convolution, [rank, in, height, width], `up` [out, rank] or [out, rank, 1, 1]
+    (LoRA, arXiv 2106.09685, eq. 3; a convolution's up factor is 1x1, so that its two convolutions in a row are
+    the one with the flattened product). Without `up`, `down` has the weight's own shape. fp16, bf16 or fp32.
+    """
+
+    down: Tensor
+    up: Tensor | None
+    scale: float
+
+
+@dataclass(frozen=True)
+class WeightPatch:
+    """``live = gain · pristine + Σ terms``: fp32 sums, one rounding at the end; without terms and gain a plain copy.
+
+    `live` and `pristine` are fp16, bf16 or fp32, of one shape and dtype, [out, in] or [out, in, height, width].
+    `live` may be a view, in either memory format, or transposed. `pristine` may lie in pinned host memory. `gain` is
+    fp32 [out], a factor for each row (DoRA), or None for 1.
+    """
+
+    live: Tensor
+    pristine: Tensor
+    terms: tuple[Term, ...] = ()
+    gain: Tensor | None = None
+
+
+class Patch(Protocol):
+    """A patch ready to run, as often as wanted."""
+
+    def run(self) -> None:
+        """Write the live weights, in order with what the current stream has."""
+
+
+def prepare_patch(patches: Sequence[WeightPatch]) -> Patch:
+    """Do all that can be done before the weights are written.
+
+    On a GPU this builds the kernel's tables, on the current stream and without waiting for it; `run` is then one
+    launch (one more for each further dtype, and for weights whose sizes are no multiples of 8).
+
+    Args:
+        patches: the weights of one device, each at most once.
+
+    Raises:
+        ValueError: a live weight whose rows do not lie in one piece.
+    """
+    if not patches or patches[0].live.device.type == "cpu":
+        return PlainPatch(patches)
+    from swiftdiffusion_operators.kernels.lora_patch import GroupedPatch
+
+    return GroupedPatch(patches)
+
+
+def compile_patch(device: torch.device, dtype: torch.dtype) -> None:
+    """Have the kernels ready for weights of `dtype`, so that no request waits for their compilation; a GPU's only."""
+    if device.type != "cuda":
+        return
+    live = torch.zeros(64, 64, dtype=dtype, device=device)
+    pristine = live.clone()
+    prepare_patch([WeightPatch(live, pristine)]).run()
+    for factor in (torch.float16, torch.bfloat16, torch.float32):
+        term = Term(live[:16].to(factor), live[:, :16].to(factor).contiguous(), 1.0)
+        prepare_patch([WeightPatch(live, pristine, (term,))]).run()
+
+
+class PlainPatch:
+    """A patch by torch's own operators, one weight after the other: for the CPU, and to compare with."""
+
+    def __init__(self, patches: Sequence[WeightPatch]) -> None:
+        self._patches = tuple(patches)
+
+    @torch.no_grad()
+    def run(self) -> None:
+        """Write the live weights."""
+        for patch in self._patches:
+            if not patch.terms and patch.gain is None:
+                patch.live.copy_(patch.pristine)
+                continue
+            base = patch.pristine.float()
+            if patch.gain is not None:
+                base = base * patch.gain.reshape(-1, *(1 for _ in base.shape[1:]))
+            patch.live.copy_(base + sum_terms(patch.terms, base.shape, base.device))
+
+
+def sum_terms(terms: Sequence[Term], shape: Sequence[int], device: torch.device) -> Tensor:
+    """Σ scale · up · down in fp32 of `shape`, in the terms' order.
+
+    Each product is summed on its own: the sum of the ups times the sum of the downs would be another matrix.
+    """
+    rows = shape[0]
+    columns = int(torch.Size(shape[1:]).numel())
+    total = torch.zeros(rows, columns, dtype=torch.float32, device=device)
+    for term in terms:
+        down = term.down.flatten(1).to(device, torch.float32)
+        if term.up is None:
+            total.add_(down, alpha=term.scale)
+        else:
+            total.addmm_(term.up.flatten(1).to(device, torch.float32), down, alpha=term.scale)
+    return total.reshape(tuple(shape))

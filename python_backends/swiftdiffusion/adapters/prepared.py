@@ -1,0 +1,45 @@
+"""A patch that is ready to be enqueued, and the engines that it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from swiftdiffusion.adapters.copy_stream import Mark
+from swiftdiffusion_operators.lora_patch import Patch
+
+
+class LiveEngine(Protocol):
+    """The part of an engine that patching needs."""
+
+    def parameters(self) -> Mapping[str, Tensor]:
+        """Return the live tensors by name, which may be written."""
+
+    def weights_changed(self) -> None:
+        """Be told that they were; what runs next sees them."""
+
+
+class Slot(NamedTuple):
+    """One parameter of one engine, under the engine's own name for it."""
+
+    engine: LiveEngine
+    name: str
+
+
+class PreparedPatch:
+    """New values for some parameters, computed when it is run."""
+
+    def __init__(self, slots: Iterable[Slot], patches: Sequence[Patch], marks: Sequence[Mark]) -> None:
+        """Args: the parameters, what writes them on each device, and when that can begin."""
+        self.slots = frozenset(slots)
+        self._patches = patches
+        self._marks = marks
+
+    def run(self) -> None:
+        """Enqueue on the current stream."""
+        for mark in self._marks:
+            mark.wait_on_device()
+        for patch in self._patches:
+            patch.run()

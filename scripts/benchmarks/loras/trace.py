@@ -1,0 +1,115 @@
+"""Requests as production has them, over more LoRAs than the caches hold: hits, added latency, memory.
+
+Popularity falls as a power of the rank (Zipf). The exponents are those with which ten slots, least recently used, are
+hit as often as the production traces of Katz (USENIX ATC'25) report: 35 % of service A's LoRAs, 52 % of B's.
+"""
+
+from __future__ import annotations
+
+import random
+import resource
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from benchmarks.loras.local_lane import LocalLane
+from shapes.adapters import ADAPTERS
+from shapes.captions import full_captions
+from shapes.checkpoint import lora_file
+from shapes.evaluate import unseen_scenes
+
+CACHED = 10  # LoRAs that the host cache has room for
+SEED = 78
+
+
+@dataclass(frozen=True)
+class Service:
+    """How requests of one production service look."""
+
+    loras: tuple[float, float, float]  # shares of requests with 0, 1 and 2
+    exponent: float
+
+
+SERVICES = {"A": Service((0.002, 0.088, 0.910), 0.84), "B": Service((0.072, 0.736, 0.192), 1.08)}
+
+
+def measure_trace(
+    service: str, requests: int, adapters: int, steps: int, tell: Callable[[str], None] = lambda text: None
+) -> dict[str, Any]:
+    """Send the requests one after the other to a lane of `shapes`.
+
+    Returns the shares of LoRAs that were in the weights already or in the host cache, quantiles of the milliseconds
+    that LoRAs added (the stage `loras` of a request: restoring, waiting at the bound, patching), and the resident
+    memory's growth in MiB after the first fifth of the requests.
+    """
+    prompts = full_captions(unseen_scenes(min(requests, 100), SEED))
+    with tempfile.TemporaryDirectory(prefix="loras-") as scratch:
+        largest = write_adapters(Path(scratch), adapters)
+        lane = LocalLane(Path(scratch), cache_bytes=CACHED * largest)
+        added, kept, cached, wanted = [], 0, 0, 0
+        settled = 0.0
+        try:
+            for number, names in enumerate(draw_requests(SERVICES[service], requests, adapters)):
+                tell(f"request {number + 1} of {requests}")
+                info = lane.draw(prompts[number % len(prompts)], number, names, steps)
+                added.append(1e3 * info["seconds"]["loras"])
+                wanted += len(names)
+                kept += sum(lora["kept"] for lora in info["loras"])
+                cached += sum(lora["cached"] and not lora["kept"] for lora in info["loras"])
+                if number == requests // 5:
+                    settled = _resident_mib()
+            grown = _resident_mib() - settled
+        finally:
+            lane.close()
+    return {
+        "service": service,
+        "requests": requests,
+        "adapters": adapters,
+        "cached_adapters": CACHED,
+        "steps": steps,
+        "loras_wanted": wanted,
+        "in_the_weights_share": round(kept / wanted, 3),
+        "host_cache_share": round(cached / wanted, 3),
+        "added_ms_p50": round(statistics.median(added), 2),
+        "added_ms_p95": round(float(np.quantile(added, 0.95)), 2),
+        "memory_growth_mib": round(grown, 1),
+    }
+
+
+def draw_requests(service: Service, count: int, adapters: int) -> Iterator[list[str]]:
+    """The LoRAs' names of each request, seeded."""
+    randomness = random.Random(SEED)
+    weights = [(rank + 1) ** -service.exponent for rank in range(adapters)]
+    for _ in range(count):
+        wanted = randomness.choices((0, 1, 2), service.loras)[0]
+        names: list[str] = []
+        while len(names) < wanted:
+            name = f"lora{randomness.choices(range(adapters), weights)[0]:03}"
+            if name not in names:
+                names.append(name)
+        yield names
+
+
+def write_adapters(folder: Path, count: int) -> int:
+    """Write LoRAs of one size, `shapes`' own with other numbers, and give the size of one in bytes."""
+    tensors = load_file(lora_file(next(iter(ADAPTERS))))
+    for number in range(count):
+        generator = torch.Generator().manual_seed(number)
+        noisy = {
+            key: tensor * (1 + 0.1 * torch.randn((), generator=generator)).to(tensor.dtype)
+            for key, tensor in tensors.items()
+        }
+        save_file(noisy, folder / f"lora{number:03}.safetensors")
+    return sum(tensor.nbytes + 64 for tensor in tensors.values())
+
+
+def _resident_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20

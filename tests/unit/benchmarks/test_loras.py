@@ -1,0 +1,180 @@
+"""`scripts/benchmark loras` and `scripts/profile-loras`: their arithmetic, and a small run of each."""
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks.lines import draw_lines
+from benchmarks.loras import command
+from benchmarks.loras.judging import describe_results, draw_quality, judge_bars
+from benchmarks.loras.profiling import Lateness
+from benchmarks.loras.quality import count_lost_points
+from benchmarks.loras.studio import Studio, spread
+from benchmarks.loras.trace import SERVICES, draw_requests
+from benchmarks.similarity import measure_cosine, measure_ssim
+from commands import profile_loras
+from launch.problems import LaunchError
+from shapes.checkpoint import lora_file, pipeline_folder
+
+RANDOM = np.random.default_rng(0)
+QUALITY: dict[str, Any] = {
+    "prompts": 2,
+    "steps": 30,
+    "loras": {
+        "night": {"0": {"styled": 100.0, "ssim": 1.0}, "5": {"styled": 98.0, "ssim": 0.9}},
+        "outline": {"0": {"styled": 90.0, "ssim": 1.0}, "5": {"styled": 91.0, "ssim": 0.95}},
+    },
+    "mean": {"0": {"styled": 95.0, "ssim": 1.0}, "5": {"styled": 94.5, "ssim": 0.925}},
+}
+
+
+def draw_noise(amount: float) -> np.ndarray:
+    base = np.linspace(0, 255, 64 * 64 * 3).reshape(64, 64, 3)
+    return np.clip(base + amount * RANDOM.standard_normal(base.shape), 0, 255).astype(np.uint8)
+
+
+def test_similarity_falls_with_noise() -> None:
+    clean = draw_noise(0)
+    assert measure_ssim(clean, clean) == pytest.approx(1)
+    values = [measure_ssim(clean, draw_noise(amount)) for amount in (2, 10, 50, 200)]
+    assert values == sorted(values, reverse=True)
+    assert values[0] > 0.8
+    assert values[-1] < 0.2
+    # a constant shift keeps the structure, and costs what the paper's first factor says
+    dark, light = np.full((32, 32, 3), 100, np.uint8), np.full((32, 32, 3), 150, np.uint8)
+    luminance = (2 * 100 * 150 + 6.5025) / (100**2 + 150**2 + 6.5025)
+    assert measure_ssim(dark, light) == pytest.approx(luminance, rel=1e-6)
+
+
+def test_cosine_of_latents() -> None:
+    one = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]])
+    other = torch.tensor([[[1.0, 0.0]], [[0.0, 2.0]]])
+    assert measure_cosine(one, other) == pytest.approx(0.5)
+
+
+def test_bounds_are_spread_from_first_to_last() -> None:
+    for steps, count in ((30, 9), (4, 5), (1, 2)):
+        bounds = spread(steps, count)
+        assert (bounds[0], bounds[-1]) == (0, steps)
+        assert bounds == sorted(set(bounds))
+
+
+@pytest.mark.parametrize(("threshold", "bound"), [(0.95, 0), (0.9, 3), (0.8, 6), (0.1, 9)])
+def test_the_bound_is_the_last_before_the_first_that_is_too_different(threshold: float, bound: int) -> None:
+    lateness = Lateness("ink", 10, [0.99] * 10, {0: 1.0, 3: 0.92, 6: 0.85, 8: 0.7, 10: 0.9})
+    assert lateness.choose_bound(threshold) == bound
+    profile = lateness.to_profile(threshold)
+    assert (profile.bound, profile.steps, profile.similarities["3"]) == (bound, 10, 0.92)
+
+
+def test_requests_are_drawn_as_the_service_has_them() -> None:
+    service = SERVICES["A"]
+    requests = list(draw_requests(service, 4000, 60))
+    assert requests == list(draw_requests(service, 4000, 60))
+    counts = Counter(len(names) for names in requests)
+    for number, share in enumerate(service.loras):
+        assert counts[number] / 4000 == pytest.approx(share, abs=0.015)
+    names = Counter(name for names in requests for name in names)
+    assert len(names) == 60
+    assert names["lora000"] > 2 * names["lora010"] > 2 * names["lora050"]
+
+
+def test_bars_are_judged_from_figures() -> None:
+    report: dict[str, Any] = {
+        "patch": {"one": {"patch": 3.4, "restore": 2.6}},
+        "latency": {
+            "plain_ms": 800.0,
+            "warm": {"ms": 810.0, "added_percent": 1.25, "load_ms": 90.0},
+            "cold": {"ms": 840.0, "added_percent": 5.0, "load_ms": 400.0},
+        },
+        "quality": QUALITY,
+    }
+    bars = judge_bars(report)
+    assert {name: bar.met for name, bar in bars.items()} == {
+        "patch_ms": True,
+        "restore_ms": False,
+        "added_percent_warm": True,
+        "added_percent_cold": False,
+        "judge_points_lost": True,
+    }
+    assert bars["judge_points_lost"].figure == 0.5
+    report["bars"] = {name: bar.as_json() for name, bar in bars.items()}
+    text = describe_results(report)
+    assert "judge_points_lost" in text and "98.0 / 0.900" in text
+    assert count_lost_points(QUALITY, 7) is None
+
+
+def test_plots_show_what_they_are_given() -> None:
+    rising = draw_lines("x", "step", {"a": [(0, 0.0), (10, 1.0)]}, (0, 1))
+    falling = draw_lines("x", "step", {"a": [(0, 1.0), (10, 0.0)]}, (0, 1))
+    red = [(np.asarray(picture).astype(int) - [209, 73, 91]) for picture in (rising, falling)]
+    first, second = (np.argwhere(np.abs(difference).sum(axis=2) == 0) for difference in red)
+    left, right = first[first[:, 1] < first[:, 1].mean()], first[first[:, 1] > first[:, 1].mean()]
+    assert left[:, 0].mean() > right[:, 0].mean()
+    assert not np.array_equal(first, second)
+    assert draw_quality(QUALITY).size == rising.size
+
+
+def parse(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    command.add_options(parser)
+    return parser.parse_args(arguments)
+
+
+def test_a_run_without_a_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--out", str(tmp_path), "--prompts", "1", "--bounds", "0", "30", "--requests", "6", "--trace-steps", "2"]
+    assert command.work(parse(*options, "--parts", "quality", "trace", "--services", "B")) == 0
+    report = json.loads((tmp_path / "loras.json").read_text())
+    quality = report["quality"]
+    assert all(rows["0"]["ssim"] == 1 for rows in quality["loras"].values())
+    assert quality["mean"]["30"]["ssim"] < 0.97
+    assert report["trace"]["B"]["requests"] == 6
+    assert report["bars"]["judge_points_lost"]["met"] is None
+    assert Image.open(tmp_path / "loras-quality.png").width > 500
+    assert "memory_growth_mib_B" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about a machine without a GPU")
+def test_what_takes_a_gpu_is_refused_without(tmp_path: Path) -> None:
+    with pytest.raises(LaunchError, match="'patch', which takes a GPU"):
+        command.work(parse("--out", str(tmp_path), "--parts", "patch"))
+
+
+def test_several_pictures_are_those_drawn_one_by_one() -> None:
+    studio = Studio(pipeline_folder(), lora_file("night").parent, steps=3, guidance_scale=3.0, size=64)
+    lora = studio.load("night", 0.7)
+    prompts = ["a small red circle", "a large blue star"]
+    both = studio.draw(prompts, [1, 2], lora, 1)
+    alone = [studio.draw([prompt], [seed], lora, 1)[0] for prompt, seed in zip(prompts, (1, 2), strict=True)]
+    without = studio.draw(prompts, [1, 2], None, 3)
+    studio.close()
+    for together, single, plain in zip(both, alone, without, strict=True):
+        assert np.abs(together.astype(int) - single).max() <= 1
+        assert np.abs(together.astype(int) - plain).max() > 3
+
+
+def test_profiles_are_kept_beside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "loras"
+    folder.mkdir()
+    (folder / "night.safetensors").symlink_to(lora_file("night"))
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a small red circle\n\n")
+    arguments = ["night", "--adapters", str(folder), "--prompts", str(prompts), "--steps", "4", "--bounds", "3"]
+    arguments += ["--size", "64", "--out", str(tmp_path / "plots"), "--threshold", "0.5"]
+    assert profile_loras.work(profile_loras.parse_options([*arguments, "--dry-run"])) == 0
+    assert not list(folder.glob("*.json"))
+    assert profile_loras.work(profile_loras.parse_options(arguments)) == 0
+    profile = json.loads((folder / "night.profile.json").read_text())
+    assert profile["steps"] == 4
+    assert profile["similarities"]["0"] == 1.0
+    assert set(profile["similarities"]) == {"0", "1", "4"}
+    assert (tmp_path / "plots" / "night.png").exists()
+    with pytest.raises(LaunchError, match="'paint' is not in the adapter store"):
+        profile_loras.work(profile_loras.parse_options(["paint", *arguments[1:]]))
