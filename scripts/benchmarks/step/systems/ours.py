@@ -83,4 +83,4 @@ class SwiftDiffusion:
             after_step=lambda step: None,
             stopwatch=Stopwatch(),
         )
-        return self._vae_decoder(latents)
+        return self._vae_decoder(latents.to(given.prompt_embeds.dtype))
