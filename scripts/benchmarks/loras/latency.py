@@ -86,8 +86,8 @@ class SdxlLane:
 def measure_latency(repeats: int, tell: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
     """Median milliseconds of a request without a LoRA, with one in no cache but the kernel's, and in none at all.
 
-    The first request with a LoRA, which compiles the kernel and copies the pristine weights, is told apart. Each
-    request wants another LoRA than the one before, so each restores; none comes from the host cache.
+    The first request with a LoRA, which copies the pristine weights, is told apart. Each with a LoRA finds another one
+    in the weights, so its time has the restoring too; none comes from the host cache.
     """
     with tempfile.TemporaryDirectory(prefix="loras-") as scratch:
         tell("writing LoRA files and building SDXL's UNet")
@@ -100,11 +100,13 @@ def measure_latency(repeats: int, tell: Callable[[str], None] = lambda text: Non
             plain, warm, cold = [], [], []
             for number in range(repeats):
                 tell(f"request {number + 1} of {repeats}")
-                lane.run(None)  # the restoring of the LoRA before belongs to the request that had it not
-                plain.append(lane.run(None)["ms"])
-                warm.append(lane.run(f"lora{number % 2}"))
+                lane.run("lora1")
+                warm.append(lane.run("lora0"))
+                lane.run("lora1")
                 drop_from_page_cache(lane.folder)
-                cold.append(lane.run(f"lora{(number + 1) % 2}"))
+                cold.append(lane.run("lora0"))
+                lane.run(None)  # so that the next one has nothing to restore
+                plain.append(lane.run(None)["ms"])
         finally:
             lane.loader.close()
     base = statistics.median(plain)
