@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
 import tempfile
@@ -31,6 +32,7 @@ from swiftdiffusion.placement import Placement
 
 STEPS, SIZE, BOUND, TIMEOUT_S = 30, 1024, 5, 60.0
 GUIDANCE = 5.0
+LORAS = 6  # more than the patches that a patcher remembers
 
 
 class SdxlLane:
@@ -91,20 +93,20 @@ def measure_latency(repeats: int, tell: Callable[[str], None] = lambda text: Non
     """
     with tempfile.TemporaryDirectory(prefix="loras-") as scratch:
         tell("writing LoRA files and building SDXL's UNet")
-        lane = SdxlLane(Path(scratch), loras=2)
+        lane = SdxlLane(Path(scratch), LORAS)
+        names = (f"lora{number % LORAS}" for number in itertools.count())
         try:
             tell("warming up")
             lane.run(None)
-            first = lane.run("lora0")
-            lane.run("lora1")
+            first = lane.run(next(names))
             plain, warm, cold = [], [], []
             for number in range(repeats):
                 tell(f"request {number + 1} of {repeats}")
-                lane.run("lora1")
-                warm.append(lane.run("lora0"))
-                lane.run("lora1")
+                lane.run(next(names))
+                warm.append(lane.run(next(names)))
+                lane.run(next(names))
                 drop_from_page_cache(lane.folder)
-                cold.append(lane.run("lora0"))
+                cold.append(lane.run(next(names)))
                 lane.run(None)  # so that the next one has nothing to restore
                 plain.append(lane.run(None)["ms"])
         finally:
