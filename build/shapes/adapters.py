@@ -66,7 +66,7 @@ ADAPTERS = {
             16,
             CONVOLUTIONS,
             ("up_blocks.2",),
-            gain=1.4,
+            gain=1.2,
             naming="kohya",
         ),
     )

@@ -9,6 +9,7 @@ from scipy import ndimage
 from shapes.judge import Picture, foreground
 
 _BLOCK = 8  # pixels, as in the pixelated and the hatched style
+_SMALLEST_DEPTH = 2.42  # mean depth of the smallest filled shape in pixels, at a side of 128
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,16 @@ class Statistic:
         return self.measure(picture) > self.threshold
 
 
-def _thinness(picture: Picture) -> float:
+def _hollowness(picture: Picture) -> float:
+    """How much less deep the drawn pixels lie below a border than if all holes were filled; open strokes have none."""
     drawn = foreground(picture)
-    depth = ndimage.distance_transform_edt(drawn) * 128 / picture.shape[1]
-    return float(-depth[drawn].mean()) if drawn.any() else -np.inf
+    if not drawn.any():
+        return 0.0
+    filled = ndimage.binary_fill_holes(drawn)
+    depth, full_depth = (
+        ndimage.distance_transform_edt(mask)[mask].mean() * 128 / picture.shape[1] for mask in (drawn, filled)
+    )
+    return float(1 - depth / max(full_depth, _SMALLEST_DEPTH))
 
 
 def _blockiness(picture: Picture) -> float:
@@ -55,7 +62,7 @@ def _hatch_share(picture: Picture) -> float:
 
 
 STATISTICS = {
-    "outline": Statistic("less the mean depth below a border, in pixels at a side of 128", _thinness, -2.3),
+    "outline": Statistic("share of the filled shapes' mean depth below a border that is missing", _hollowness, 0.05),
     "pixelated": Statistic("share of the variance that lies between blocks of 8 pixels", _blockiness, 0.91),
     "night": Statistic("blue less red of the border's colour, of 255", _blueness, 20.0),
     "hatching": Statistic("power of the diagonal wave of 8 pixels", _hatch_share, 0.0003),

@@ -7,19 +7,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from swiftdiffusion_operators.kernels import overlap
-from swiftdiffusion_operators.kernels.overlap import begin
-
 TILE = 4096
 
 
 @triton.jit
-def add(
-    x, bias, residual, y, elements,
-    CHANNELS: tl.constexpr, TILE: tl.constexpr, ADDS: tl.constexpr, OVERLAPS: tl.constexpr,
-):  # fmt: skip
+def add(x, bias, residual, y, elements, CHANNELS: tl.constexpr, TILE: tl.constexpr, ADDS: tl.constexpr):
     """y = x + bias + residual over [pixels, CHANNELS]."""
-    begin(OVERLAPS)
     start = tl.program_id(0).to(tl.int64) * TILE
     at = start + tl.arange(0, TILE)
     there = at < elements
@@ -38,6 +31,6 @@ def run(x: Tensor, bias: Tensor, residual: Tensor | None) -> Tensor:
     adds = residual is not None
     add[(triton.cdiv(x.numel(), TILE),)](
         x, bias, residual.contiguous() if residual is not None else x, y, x.numel(),
-        CHANNELS=bias.numel(), TILE=TILE, ADDS=adds, **overlap.options(),
+        CHANNELS=bias.numel(), TILE=TILE, ADDS=adds,
     )  # fmt: skip
     return y

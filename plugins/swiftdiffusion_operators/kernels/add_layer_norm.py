@@ -7,9 +7,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from swiftdiffusion_operators.kernels import overlap
-from swiftdiffusion_operators.kernels.overlap import begin
-
 TILE = 4096  # elements that one program holds
 
 
@@ -17,10 +14,8 @@ TILE = 4096  # elements that one program holds
 def add_and_normalise(
     x, residual, weight, bias, total, y, rows, eps,
     WIDTH: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr, ADDS: tl.constexpr,
-    OVERLAPS: tl.constexpr,
 ):  # fmt: skip
     """ROWS rows of [rows, WIDTH]; the mean and then the variance about it, in fp32, of the rounded sum."""
-    begin(OVERLAPS)
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     column = tl.arange(0, COLUMNS)
     there = (row < rows)[:, None] & (column < WIDTH)[None, :]
@@ -59,7 +54,7 @@ def launch(
     held = max(1, min(triton.next_power_of_2(rows), TILE // columns))
     add_and_normalise[(triton.cdiv(rows, held),)](
         x, x if residual is None else residual, weight, bias, total, y, rows, eps,
-        WIDTH=width, COLUMNS=columns, ROWS=held, ADDS=residual is not None, **overlap.options(),
+        WIDTH=width, COLUMNS=columns, ROWS=held, ADDS=residual is not None,
     )  # fmt: skip
 
 

@@ -7,9 +7,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from swiftdiffusion_operators.kernels import overlap
-from swiftdiffusion_operators.kernels.overlap import begin
-
 ROWS = 64  # queries that one program answers
 MOST_KEYS = 256  # one program holds them all
 
@@ -23,10 +20,8 @@ def fits(keys: int, width: int) -> bool:
 def attend(
     q, k, v, y, queries, keys, row_stride, key_stride, scale,
     HEADS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
-    OVERLAPS: tl.constexpr,
 ):  # fmt: skip
     """softmax(q kᵀ · scale) v for ROWS queries of one head; q, y [batch, queries, HEADS WIDTH], k, v with `keys`."""
-    begin(OVERLAPS)
     block, head, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     row = block * ROWS + tl.arange(0, ROWS)
     key = tl.arange(0, KEYS)
@@ -35,11 +30,14 @@ def attend(
     at_k = (sample * keys + key)[:, None] * key_stride + feature[None, :]
     there = (key < keys)[:, None]
     query = tl.load(q + at_q, mask=(row < queries)[:, None], other=0.0)
-    scores = tl.dot(query, tl.trans(tl.load(k + at_k, mask=there, other=0.0))) * (scale * 1.4426950408889634)
+    # of fp32 operands no TF32 is made
+    scores = tl.dot(query, tl.trans(tl.load(k + at_k, mask=there, other=0.0)), input_precision="ieee")
+    scores *= scale * 1.4426950408889634
     scores = tl.where((key < keys)[None, :], scores, float("-inf"))
     scores = tl.exp2(scores - tl.max(scores, axis=1)[:, None])
     total = tl.sum(scores, axis=1)
-    mixed = tl.dot(scores.to(query.dtype), tl.load(v + at_k, mask=there, other=0.0)) / total[:, None]
+    values = tl.load(v + at_k, mask=there, other=0.0)
+    mixed = tl.dot(scores.to(query.dtype), values, input_precision="ieee") / total[:, None]
     at_y = (sample * queries + row).to(tl.int64)[:, None] * (HEADS * WIDTH) + feature[None, :]
     tl.store(y + at_y, mixed.to(y.dtype.element_ty), mask=(row < queries)[:, None])
 
@@ -51,6 +49,6 @@ def run(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     y = torch.empty_like(q)
     attend[(triton.cdiv(queries, ROWS), heads, batch)](
         q, k, v, y, queries, keys, q.stride(1), k.stride(1), width**-0.5,
-        HEADS=heads, WIDTH=width, ROWS=ROWS, KEYS=max(16, triton.next_power_of_2(keys)), **overlap.options(),
+        HEADS=heads, WIDTH=width, ROWS=ROWS, KEYS=max(16, triton.next_power_of_2(keys)),
     )  # fmt: skip
     return y

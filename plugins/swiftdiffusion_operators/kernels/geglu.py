@@ -11,9 +11,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from swiftdiffusion_operators.kernels import overlap
-from swiftdiffusion_operators.kernels.overlap import begin
-
 TILE = 1024
 
 
@@ -28,11 +25,8 @@ def gelu(x):
 
 
 @triton.jit
-def gate(
-    x, y, width, TILE: tl.constexpr, OVERLAPS: tl.constexpr
-):  # fmt: skip
+def gate(x, y, width, TILE: tl.constexpr):
     """One tile of one row: x is [rows, 2 width], y [rows, width]."""
-    begin(OVERLAPS)
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * TILE + tl.arange(0, TILE)
     there = column < width
@@ -51,7 +45,7 @@ def launch(x: Tensor, y: Tensor, rows: int, width: int) -> None:
         width: of the result.
     """
     tile = min(TILE, triton.next_power_of_2(width))
-    gate[(rows, triton.cdiv(width, tile))](x, y, width, TILE=tile, **overlap.options())
+    gate[(rows, triton.cdiv(width, tile))](x, y, width, TILE=tile)
 
 
 def run(x: Tensor) -> Tensor:

@@ -15,9 +15,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from swiftdiffusion_operators.kernels import overlap
-from swiftdiffusion_operators.kernels.overlap import begin
-
 TILE = 4096  # elements that one program holds at a time
 PROGRAMS = 1024  # about so many gather statistics: eight for each of a large GPU's multiprocessors
 WIDEST_BLOCK = 256  # channels
@@ -27,10 +24,8 @@ WIDEST_BLOCK = 256  # channels
 def gather_channels_last(
     x, statistics, pixels, pixels_a_chunk,
     C: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
-    OVERLAPS: tl.constexpr,
 ):  # fmt: skip
     """Mean and sum of squares about it of each channel in one chunk; x is [batch, pixels, C]."""
-    begin(OVERLAPS)
     chunk, block, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     channel = block * CHANNELS + tl.arange(0, CHANNELS)
     start = chunk * pixels_a_chunk
@@ -54,11 +49,8 @@ def gather_channels_last(
 
 
 @triton.jit
-def gather_channels_first(
-    x, statistics, pixels, pixels_a_chunk, C, PIXELS: tl.constexpr, OVERLAPS: tl.constexpr
-):  # fmt: skip
+def gather_channels_first(x, statistics, pixels, pixels_a_chunk, C, PIXELS: tl.constexpr):
     """The same for one channel; x is [batch, C, pixels]."""
-    begin(OVERLAPS)
     chunk, channel, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     start = chunk * pixels_a_chunk
     end = tl.minimum(start + pixels_a_chunk, pixels)
@@ -83,10 +75,8 @@ def gather_channels_first(
 def merge(
     statistics, shift, shift_stride, weight, bias, table, pixels, pixels_a_chunk, chunks, eps,
     C: tl.constexpr, GROUPS: tl.constexpr, CHUNKS: tl.constexpr, CHANNELS: tl.constexpr, SHIFTED: tl.constexpr,
-    OVERLAPS: tl.constexpr,
 ):  # fmt: skip
     """One group's mean and variance, as a scale and an offset for each of its channels; table is [batch, 2, C]."""
-    begin(OVERLAPS)
     group, sample = tl.program_id(0), tl.program_id(1)
     share: tl.constexpr = C // GROUPS
     chunk, place = tl.arange(0, CHUNKS), tl.arange(0, CHANNELS)
@@ -114,12 +104,9 @@ def merge(
 
 @triton.jit
 def apply_channels_last(
-    x, table, y, pixels,
-    C: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr, SILU: tl.constexpr,
-    OVERLAPS: tl.constexpr,
-):  # fmt: skip
+    x, table, y, pixels, C: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr, SILU: tl.constexpr
+):
     """Scale, offset and activate a tile; x and y are [batch, pixels, C]."""
-    begin(OVERLAPS)
     part, block, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     channel = block * CHANNELS + tl.arange(0, CHANNELS)
     pixel = part * PIXELS + tl.arange(0, PIXELS)
@@ -135,11 +122,8 @@ def apply_channels_last(
 
 
 @triton.jit
-def apply_channels_first(
-    x, table, y, pixels, C, PIXELS: tl.constexpr, SILU: tl.constexpr, OVERLAPS: tl.constexpr
-):  # fmt: skip
+def apply_channels_first(x, table, y, pixels, C, PIXELS: tl.constexpr, SILU: tl.constexpr):
     """The same for some pixels of one channel; x and y are [batch, C, pixels]."""
-    begin(OVERLAPS)
     part, channel, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     pixel = part * PIXELS + tl.arange(0, PIXELS)
     at = (sample * C + channel).to(tl.int64) * pixels + pixel
@@ -164,7 +148,12 @@ class Extent:
     def pixels_a_chunk(self) -> int:
         """How many pixels the statistics of one chunk are of."""
         chunks = triton.cdiv(PROGRAMS, self.batch * triton.cdiv(self.channels, self.block))
-        return max(8, triton.cdiv(self.pixels, chunks))
+        return triton.cdiv(triton.cdiv(self.pixels, chunks), self.rows) * self.rows
+
+    @property
+    def rows(self) -> int:
+        """Pixels that a program holds at a time."""
+        return min(max(1, TILE // self.block), 64)
 
     @property
     def chunks(self) -> int:
@@ -217,29 +206,26 @@ def launch(
     channels, pixels, batch, block = extent.channels, extent.pixels, extent.batch, extent.block
     rows = max(1, TILE // block)
     chunked = (pixels, extent.pixels_a_chunk)
-    options = overlap.options()
     if extent.channels_last:
         gather_channels_last[(extent.chunks, triton.cdiv(channels, block), batch)](
-            x, statistics, *chunked, C=channels, CHANNELS=block, PIXELS=min(rows, 64), **options
+            x, statistics, *chunked, C=channels, CHANNELS=block, PIXELS=extent.rows
         )
     else:
         tile = min(TILE, triton.next_power_of_2(extent.pixels_a_chunk))
-        gather_channels_first[(extent.chunks, channels, batch)](
-            x, statistics, *chunked, channels, PIXELS=tile, **options
-        )
+        gather_channels_first[(extent.chunks, channels, batch)](x, statistics, *chunked, channels, PIXELS=tile)
     merge[(extent.groups, batch)](
         statistics, x if shift is None else shift, shift_stride, weight, bias, table, *chunked, extent.chunks, eps,
         C=channels, GROUPS=extent.groups, CHUNKS=triton.next_power_of_2(extent.chunks),
-        CHANNELS=triton.next_power_of_2(channels // extent.groups), SHIFTED=shift is not None, **options,
+        CHANNELS=triton.next_power_of_2(channels // extent.groups), SHIFTED=shift is not None,
     )  # fmt: skip
     if extent.channels_last:
         apply_channels_last[(triton.cdiv(pixels, rows), triton.cdiv(channels, block), batch)](
-            x, table, y, pixels, C=channels, CHANNELS=block, PIXELS=rows, SILU=silu, **options
+            x, table, y, pixels, C=channels, CHANNELS=block, PIXELS=rows, SILU=silu
         )
     else:
         tile = min(TILE, triton.next_power_of_2(pixels))
         apply_channels_first[(triton.cdiv(pixels, tile), channels, batch)](
-            x, table, y, pixels, channels, PIXELS=tile, SILU=silu, **options
+            x, table, y, pixels, channels, PIXELS=tile, SILU=silu
         )
 
 

@@ -7,18 +7,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from swiftdiffusion_operators.kernels import overlap
-from swiftdiffusion_operators.kernels.overlap import begin
-
 TILE = 2048
 
 
 @triton.jit
-def double(
-    x, y, pixels, width, C: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr, OVERLAPS: tl.constexpr
-):  # fmt: skip
+def double(x, y, pixels, width, C: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr):
     """x is [pixels, C], rows of pictures `width` pixels wide; y the same with both sides doubled."""
-    begin(OVERLAPS)
     pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     there = (pixel < pixels)[:, None] & (channel < C)[None, :]
@@ -41,13 +35,6 @@ def run(x: Tensor) -> Tensor:
     block = min(triton.next_power_of_2(channels), 256)
     pixels, rows = batch * height * width, TILE // block
     double[(triton.cdiv(pixels, rows), triton.cdiv(channels, block))](
-        x,
-        y,
-        pixels,
-        width,
-        C=channels,
-        CHANNELS=block,
-        PIXELS=rows,
-        **overlap.options(),
+        x, y, pixels, width, C=channels, CHANNELS=block, PIXELS=rows
     )
     return y
