@@ -12,10 +12,10 @@ BLOCKS = re.findall(r"<!-- test: (\w+) -->\n```\w+\n(.*?)```", README.read_text(
 
 
 def test_blocks_are_found():
-    assert [kind for kind, _ in BLOCKS] == ["bash", "bash", "python", "bash"]
+    assert [kind for kind, _ in BLOCKS] == ["bash", "bash", "python", "bash", "bash"]
 
 
-@pytest.mark.parametrize(("kind", "block"), BLOCKS, ids=["curl", "stream", "tritonclient", "perf_analyzer"])
+@pytest.mark.parametrize(("kind", "block"), BLOCKS, ids=["curl", "stream", "tritonclient", "perf_analyzer", "adapters"])
 def test_block(server, tmp_path, kind, block):
     block = block.replace("localhost:8000", server.http_url)
     block = block.replace("scripts/perf_analyzer", f"{README.parent}/scripts/perf_analyzer --venv {sys.prefix}")
@@ -30,3 +30,5 @@ def test_block(server, tmp_path, kind, block):
         assert '"step":30,"steps":30' in run.stdout
     if "perf_analyzer" in block:
         assert re.search(r"Throughput: [\d.]+ infer/sec", run.stdout)
+    if "adapters/infer" in block:
+        assert '\\"name\\": \\"night\\"' in run.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
 import tempfile
@@ -31,6 +32,7 @@ from swiftdiffusion.placement import Placement
 
 STEPS, SIZE, BOUND, TIMEOUT_S = 30, 1024, 5, 60.0
 GUIDANCE = 5.0
+LORAS = 6  # more than the patches that a patcher remembers
 
 
 class SdxlLane:
@@ -86,25 +88,27 @@ class SdxlLane:
 def measure_latency(repeats: int, tell: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
     """Median milliseconds of a request without a LoRA, with one in no cache but the kernel's, and in none at all.
 
-    The first request with a LoRA, which compiles the kernel and copies the pristine weights, is told apart. Each
-    request wants another LoRA than the one before, so each restores; none comes from the host cache.
+    The first request with a LoRA, which copies the pristine weights, is told apart. Each with a LoRA finds another one
+    in the weights, so its time has the restoring too; none comes from the host cache.
     """
     with tempfile.TemporaryDirectory(prefix="loras-") as scratch:
         tell("writing LoRA files and building SDXL's UNet")
-        lane = SdxlLane(Path(scratch), loras=2)
+        lane = SdxlLane(Path(scratch), LORAS)
+        names = (f"lora{number % LORAS}" for number in itertools.count())
         try:
             tell("warming up")
             lane.run(None)
-            first = lane.run("lora0")
-            lane.run("lora1")
+            first = lane.run(next(names))
             plain, warm, cold = [], [], []
             for number in range(repeats):
                 tell(f"request {number + 1} of {repeats}")
-                lane.run(None)  # the restoring of the LoRA before belongs to the request that had it not
-                plain.append(lane.run(None)["ms"])
-                warm.append(lane.run(f"lora{number % 2}"))
+                lane.run(next(names))
+                warm.append(lane.run(next(names)))
+                lane.run(next(names))
                 drop_from_page_cache(lane.folder)
-                cold.append(lane.run(f"lora{(number + 1) % 2}"))
+                cold.append(lane.run(next(names)))
+                lane.run(None)  # so that the next one has nothing to restore
+                plain.append(lane.run(None)["ms"])
         finally:
             lane.loader.close()
     base = statistics.median(plain)

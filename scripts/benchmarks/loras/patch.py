@@ -109,7 +109,7 @@ def time_on_gpu(work: Callable[[], None], repeats: int) -> float:
 def _time_each(work: Callable[[], None], repeats: int) -> Iterator[float]:
     for _ in range(repeats):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda._sleep(20_000_000)  # about 10 ms: what the host needs is not in the figure
+        torch.cuda._sleep(60_000_000)  # about 30 ms: what the host needs is not in the figure
         start.record()
         work()
         end.record()
