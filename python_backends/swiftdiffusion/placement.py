@@ -38,7 +38,7 @@ class NetworkConfiguration:
         require_range("captures", self.captures, 1, 64)
         if len(self.warm_up_sizes) > self.captures:
             raise InvalidArgument(
-                f"parameter 'warm_up' names more sizes than parameter 'captures' keeps: {self.captures}"
+                f"parameter 'warm_up' names more sizes than 'captures' keeps, which is {self.captures}"
             )
 
     @property

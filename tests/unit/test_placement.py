@@ -1,0 +1,62 @@
+import pytest
+import torch
+
+from shapes.checkpoint import controlnet_folder, pipeline_folder
+from swiftdiffusion.configuration import Location
+from swiftdiffusion.engines.torch_engine import TorchEngine
+from swiftdiffusion.errors import InvalidArgument
+from swiftdiffusion.lane import Lane, LaneConfiguration
+from swiftdiffusion.placement import NetworkConfiguration, Placement
+from swiftdiffusion.services.controlnet import ControlNetConfiguration, ControlNetService
+from swiftdiffusion.services.vae_decoder import VaeDecoderConfiguration, VaeDecoderService
+
+CPU = Placement(torch.device("cpu"), torch.float32)
+
+
+def test_sizes_to_warm_up_are_read_as_width_by_height():
+    assert NetworkConfiguration(warm_up=" 1024x512,768x1344 ").warm_up_sizes == [(512, 1024), (1344, 768)]
+    assert NetworkConfiguration().warm_up_sizes == []
+
+
+@pytest.mark.parametrize("size", ["1024", "1024x1020", "0x64", "1024x-8", "axb", "1024X1024"])
+def test_a_size_that_cannot_be_is_refused(size):
+    with pytest.raises(InvalidArgument, match=f"'warm_up' has '{size}'; allowed: WIDTHxHEIGHT"):
+        NetworkConfiguration(warm_up=f"512x512, {size}")
+
+
+def test_no_more_is_warmed_up_than_is_kept():
+    with pytest.raises(InvalidArgument, match="'warm_up' names more sizes than 'captures' keeps, which is 1"):
+        NetworkConfiguration(warm_up="512x512, 640x640", captures=1)
+    with pytest.raises(InvalidArgument, match="'captures' is 0"):
+        NetworkConfiguration(captures=0)
+
+
+def test_every_model_warms_up(tmp_path, monkeypatch):
+    called: list[tuple[str, tuple[int, ...]]] = []
+    run = TorchEngine.__call__
+
+    def watch(engine, *inputs):
+        called.append((type(engine._network).__name__, tuple(inputs[0].shape)))
+        return run(engine, *inputs)
+
+    monkeypatch.setattr(TorchEngine, "__call__", watch)
+    size = "96x128"
+    VaeDecoderService(VaeDecoderConfiguration(pipeline_folder(), warm_up=size), CPU)
+    folder = controlnet_folder("edges")
+    ControlNetService(ControlNetConfiguration(folder, prompt_tokens=48, warm_up=size), CPU)
+    adapters = Location(str(tmp_path))
+    lane = Lane(
+        LaneConfiguration(pipeline=pipeline_folder(), adapters=adapters, warm_up=size),
+        CPU,
+        call=lambda *_: pytest.fail("no other model is there yet"),
+        served_controlnets=list,
+    )
+    lane.close()
+    assert called == [
+        ("VaeDecoder", (1, 4, 32, 24)),
+        ("ControlNet", (2, 4, 32, 24)),
+        ("UNetEncoder", (2, 4, 32, 24)),
+        ("UNetDecoder", (2, 96, 8, 6)),  # with ControlNets' residuals and without
+        ("UNetDecoder", (2, 96, 8, 6)),
+        ("Advance", (2, 4, 32, 24)),
+    ]
