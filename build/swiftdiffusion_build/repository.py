@@ -1,9 +1,9 @@
-"""The step `repository`: the project's models, configured for a checkpoint and its plans."""
+"""The step `repository`: the project's models, configured for a checkpoint, an engine and a machine's GPUs."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -12,17 +12,28 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from swiftdiffusion.engines.tensorrt.records import Profile, read_plan_record
 from swiftdiffusion_build.export.subjects import Checkpoint
 from swiftdiffusion_build.layout import Layout
+from swiftdiffusion_build.placement.instance_groups import write_instance_groups
+from swiftdiffusion_build.placement.server_placement import ServerPlacement
 from swiftdiffusion_build.progress import Begin
 
 # of the checkpoint that the project's own configurations serve, and of no other
 OWN_PARAMETERS = ("width", "height", "size_min", "size_max", "guidance_scale", "threads")
 CONTROLNET = "controlnet_"
+TENSORRT = "tensorrt"
 
 
 def write_repository(
-    models: Path, checkpoint: Checkpoint, adapters: Path, profiles: Sequence[Profile], layout: Layout, begin: Begin
+    models: Path,
+    checkpoint: Checkpoint,
+    adapters: Path,
+    profiles: Sequence[Profile],
+    layout: Layout,
+    begin: Begin,
+    *,
+    engine: str = TENSORRT,
+    placement: ServerPlacement | None = None,
 ) -> None:
-    """Write a model repository that serves a checkpoint from its plans, as `models` serves the project's own.
+    """Write a model repository that serves a checkpoint, as `models` serves the project's own.
 
     Args:
         models: the project's model repository.
@@ -31,13 +42,18 @@ def write_repository(
         profiles: the sizes that plans were built for: they bound those of requests, and the first is the default.
         layout: where the plans are, and where the repository goes.
         begin: opens the activity.
+        engine: what runs every network; `tensorrt` alone needs plans.
+        placement: where each model runs, as `check_placement` let it pass; without one Triton chooses.
 
     Raises:
         InvalidArgument: a plan is missing.
     """
     with begin("writing the model repository") as progress:
-        for name in checkpoint.subjects():
-            read_plan_record(layout.plan(name).with_suffix(".json"))
+        runner = {"engine": engine}
+        if engine == TENSORRT:
+            for name in checkpoint.subjects():
+                read_plan_record(layout.plan(name).with_suffix(".json"))
+            runner["plans"] = str(layout.plans.resolve())
         shutil.rmtree(layout.model_repository, ignore_errors=True)
         for file in sorted(models.glob("*/config.pbtxt")):
             name = file.parent.name
@@ -45,24 +61,34 @@ def write_repository(
                 continue
             config = text_format.Parse(file.read_text(), ModelConfig())
             if "pipeline" in config.parameters:
-                _configure(config, checkpoint, adapters, profiles, layout)
+                _configure(config, checkpoint, adapters, profiles, runner)
+                if placement:
+                    _place(config, placement)
             _write(config, layout.model_repository / name)
             progress.update(name)
         for folder in checkpoint.controlnets:
             config = ModelConfig(backend="controlnet")
-            _set(config, controlnet=folder.resolve(), engine="tensorrt", plans=layout.plans.resolve())
+            _set(config, controlnet=folder.resolve(), **runner)
+            if placement:
+                write_instance_groups(config, {"": placement.controlnets[folder.name]})
             _write(config, layout.model_repository / f"{CONTROLNET}{folder.name}")
             progress.update(folder.name)
 
 
 def _configure(
-    config: ModelConfig, checkpoint: Checkpoint, adapters: Path, profiles: Sequence[Profile], layout: Layout
+    config: ModelConfig,
+    checkpoint: Checkpoint,
+    adapters: Path,
+    profiles: Sequence[Profile],
+    runner: Mapping[str, str],
 ) -> None:
     for parameter in OWN_PARAMETERS:
         config.parameters.pop(parameter, None)
-    _set(config, pipeline=checkpoint.pipeline.resolve(), engine="tensorrt", plans=layout.plans.resolve())
+    _set(config, pipeline=checkpoint.pipeline.resolve())
     if "adapters" in config.parameters:
         _set(config, adapters=adapters.resolve())
+    if config.backend != "adapters":  # which only reads files
+        _set(config, **runner)
     if config.backend == "diffusion":
         best = profiles[0].best
         _set(
@@ -72,6 +98,16 @@ def _configure(
             size_min=min(min(profile.low.height, profile.low.width) for profile in profiles),
             size_max=max(max(profile.high.height, profile.high.width) for profile in profiles),
         )
+
+
+def _place(config: ModelConfig, placement: ServerPlacement) -> None:
+    groups = {
+        "diffusion": placement.lanes,
+        "text_encoder": {"": placement.text_encoder},
+        "vae": {"": placement.vae_decoder},
+    }
+    if config.backend in groups:
+        write_instance_groups(config, groups[config.backend])
 
 
 def _set(config: ModelConfig, **parameters: object) -> None:

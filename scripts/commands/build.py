@@ -1,4 +1,4 @@
-"""`scripts/build`: from a checkpoint to a model repository that runs on TensorRT."""
+"""`scripts/build`: from a checkpoint to a model repository for the GPUs of a machine."""
 
 from __future__ import annotations
 
@@ -15,13 +15,20 @@ if TYPE_CHECKING:
     from swiftdiffusion.engines.tensorrt.records import Profile
     from swiftdiffusion_build.export.subjects import Checkpoint, Subject
     from swiftdiffusion_build.layout import Layout
+    from swiftdiffusion_build.placement.server_placement import ServerPlacement
 
 WEIGHTS = CHECKOUT / "build" / "shapes" / "weights"
-STEPS = ("export", "parse", "engines", "repository")
+STEPS = ("placement", "export", "parse", "engines", "repository")
+BY_DEFAULT = {"tensorrt": ("export", "parse", "engines", "repository")}  # by engine; others need no plans
 TENSORRT = ("auto", "tensorrt", "tensorrt_rtx")
+ENGINES = ("tensorrt", "cuda_graph", "torch", "auto")
+GPUS_MOST = 64
+MEMORY_MOST_GB = 10_000.0
 
 DESCRIPTION = """\
-Make a model repository that runs a checkpoint on TensorRT, in steps, each of which can be run alone:
+Make a model repository that serves a checkpoint, on TensorRT unless --engine names another, in steps, each of which can
+be run alone:
+  placement   suggest which GPU each model runs on, from the GPUs here; only where it is named
   export      networks to ONNX files, in fp16 (a VAE that would overflow in fp32)
   parse       check that TensorRT understands them, every operator and weight; needs no GPU
   engines     build plans for the GPU that is here
@@ -33,6 +40,8 @@ EPILOG = """\
   scripts/build                                     all steps, for the checkpoint of the repository
   scripts/build export parse                        what needs no GPU
   scripts/build --pipeline /models/sdxl --controlnet /models/depth --adapters /models/loras --out /models/built
+  scripts/build placement repository --engine cuda_graph --placement placement.toml
+  scripts/build placement --gpus 4 --gpu-memory-gb 24
   scripts/build engines --profile portrait=2x1344x768 --profile any=1-2-8x512-1536x512-1536
   scripts/serve --model-repository outputs/build/model_repository
 """
@@ -41,11 +50,20 @@ EPILOG = """\
 def parse_options(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser("scripts/build", DESCRIPTION, EPILOG)
-    parser.add_argument("steps", nargs="*", metavar="STEP", help=f"{', '.join(STEPS)} (default: all)")
+    parser.add_argument(
+        "steps", nargs="*", metavar="STEP", help=f"{', '.join(STEPS)} (default: all that the engine needs)"
+    )
     add_checkpoint_options(parser)
+    add_serving_options(parser)
     options = parser.parse_args(arguments)
     if unknown := [step for step in options.steps if step not in STEPS]:
         parser.error(f"no step is called {unknown[0]!r}; there are: {', '.join(STEPS)}")
+    if options.gpus is not None and not 0 <= options.gpus <= GPUS_MOST:
+        parser.error(f"--gpus is {options.gpus}; allowed: 0 to {GPUS_MOST}")
+    if options.gpu_memory_gb is not None and not 0 < options.gpu_memory_gb <= MEMORY_MOST_GB:
+        parser.error(f"--gpu-memory-gb is {options.gpu_memory_gb}; allowed: above 0, up to {MEMORY_MOST_GB:.0f}")
+    if bool(options.gpus) != (options.gpu_memory_gb is not None):
+        parser.error("--gpus and --gpu-memory-gb belong together: they describe the GPUs of another machine")
     return options
 
 
@@ -82,11 +100,30 @@ def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
     add_environment_options(parser)
 
 
+def add_serving_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says how the checkpoint is served, and by which machine."""
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="tensorrt",
+        help="what runs the networks (default: %(default)s; the others need no step but repository)",
+    )
+    parser.add_argument(
+        "--placement",
+        type=Path,
+        metavar="FILE",
+        help="where each model runs: the step placement writes this file, if it is new; the step repository follows it",
+    )
+    parser.add_argument("--gpus", type=int, metavar="N", help="how many GPUs the server has (default: those here)")
+    parser.add_argument("--gpu-memory-gb", type=float, metavar="GB", help="memory of each of the --gpus")
+
+
 def work(options: argparse.Namespace) -> int:
     """Run the steps in their order; raises `LaunchError` with what is missing, and how to get it."""
     from swiftdiffusion.errors import SwiftDiffusionError
 
-    steps = [step for step in STEPS if not options.steps or step in options.steps]
+    wanted = options.steps or BY_DEFAULT.get(options.engine, ("repository",))
+    steps = [step for step in STEPS if step in wanted]
     try:
         run_steps(options, steps)
     except SwiftDiffusionError as problem:
@@ -111,6 +148,7 @@ def run_steps(options: argparse.Namespace, steps: list[str], layout: Layout | No
     chosen = choose_subjects(options, checkpoint)
     profiles = choose_profiles(options, checkpoint)
     layout = layout or Layout(options.out.absolute())
+    placement = choose_placement(options, checkpoint, steps) if {"placement", "repository"} & {*steps} else None
     # before the first step: what a later one lacks is not found out after minutes
     library = load_tensorrt(options.tensorrt) if {"parse", "engines"} & {*steps} else None
     if library and "engines" in steps:
@@ -122,7 +160,16 @@ def run_steps(options: argparse.Namespace, steps: list[str], layout: Layout | No
     if library and "engines" in steps:
         build_plans(chosen, layout, library, profiles, checkpoint.pixels_per_latent, Progress)
     if "repository" in steps:
-        write_repository(MODEL_REPOSITORY, checkpoint, adapters, profiles, layout, Progress)
+        write_repository(
+            MODEL_REPOSITORY,
+            checkpoint,
+            adapters,
+            profiles,
+            layout,
+            Progress,
+            engine=options.engine,
+            placement=placement,
+        )
         print(f"scripts/serve --model-repository {shorten(layout.model_repository)}")
 
 
@@ -162,3 +209,35 @@ def choose_profiles(options: argparse.Namespace, checkpoint: Checkpoint) -> tupl
     if options.profile:
         return tuple(parse_profile(text) for text in options.profile)
     return default_profiles(checkpoint.native_pixels)
+
+
+def choose_placement(options: argparse.Namespace, checkpoint: Checkpoint, steps: list[str]) -> ServerPlacement | None:
+    """The placement that is suggested (printed, and kept in its file) or read, if any; what cannot work is refused."""
+    from swiftdiffusion_build.placement.checking import check_placement
+    from swiftdiffusion_build.placement.file import format_placement, read_placement
+    from swiftdiffusion_build.placement.footprints import read_footprints
+    from swiftdiffusion_build.placement.gpus import describe_gpus, find_gpus
+    from swiftdiffusion_build.placement.planner import suggest_placement
+
+    file: Path | None = options.placement
+    suggests = "placement" in steps
+    if suggests and file and file.exists():
+        raise LaunchError(f"{file} is there already: name another, remove it, or leave out the step placement.")
+    if suggests and file and not file.absolute().parent.is_dir():
+        raise LaunchError(f"{file} cannot be written: there is no folder {file.parent}.")
+    if not suggests and not file:
+        return None
+    gpus = find_gpus() if options.gpus is None else describe_gpus(options.gpus, options.gpu_memory_gb or 0)
+    footprints = read_footprints(checkpoint)
+    text = ""
+    if file and not suggests:
+        placement = read_placement(file)
+    else:
+        suggestion = suggest_placement(footprints, gpus)
+        placement, text = suggestion.placement, format_placement(suggestion.placement, suggestion.reasons)
+    if "repository" in steps:
+        check_placement(placement, footprints, gpus, options.engine)
+    print(text, end="")
+    if file and suggests:
+        file.write_text(text)
+    return placement

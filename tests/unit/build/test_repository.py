@@ -4,21 +4,30 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
+from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
-from swiftdiffusion.configuration import read_configuration
+from swiftdiffusion.configuration import Location, read_configuration
 from swiftdiffusion.engines.tensorrt.records import GraphRecord, PlanRecord, write_record
 from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.lane import LaneConfiguration
+from swiftdiffusion.services.adapters import AdapterListConfiguration
 from swiftdiffusion.services.controlnet import ControlNetConfiguration
 from swiftdiffusion.services.text_encoder import TextEncoderConfiguration
 from swiftdiffusion.services.vae_decoder import VaeDecoderConfiguration
 from swiftdiffusion_build.layout import Layout
+from swiftdiffusion_build.placement.server_placement import CPU, ServerPlacement
 from swiftdiffusion_build.plans.profiles import default_profiles, parse_profile
 from swiftdiffusion_build.repository import write_repository
 
 MODELS = Path(__file__).resolve().parents[3] / "model_repository"
 ADAPTERS = Path("/models/loras")
+FAMILIES = {
+    "adapters": AdapterListConfiguration,
+    "swiftdiffusion": LaneConfiguration,
+    "text_encoder": TextEncoderConfiguration,
+    "vae_decoder": VaeDecoderConfiguration,
+    "controlnet_edges": ControlNetConfiguration,
+}
 
 
 @pytest.fixture
@@ -44,7 +53,7 @@ def test_every_model_finds_its_plan(checkpoint, layout, begin):
     config, lane = read(layout, "swiftdiffusion", LaneConfiguration)
     assert config.dynamic_batching.default_queue_policy.max_queue_size == 16
     assert (lane.width, lane.height, lane.size_min, lane.size_max) == (128, 128, 64, 192)
-    assert (lane.pipeline, lane.adapters) == (checkpoint.pipeline.resolve(), ADAPTERS)
+    assert (lane.pipeline, lane.adapters) == (checkpoint.pipeline.resolve(), Location(ADAPTERS))
     text_encoder = read(layout, "text_encoder", TextEncoderConfiguration)[1]
     vae = read(layout, "vae_decoder", VaeDecoderConfiguration)[1]
     controlnet = read(layout, "controlnet_edges", ControlNetConfiguration)[1]
@@ -53,8 +62,10 @@ def test_every_model_finds_its_plan(checkpoint, layout, begin):
         assert configuration.plan("network") == layout.plan("network")
     assert controlnet.controlnet == checkpoint.controlnets[0].resolve()
     assert read(layout, "swiftdiffusion_stream", None)[0].model_transaction_policy.decoupled
+    listing = read(layout, "adapters", AdapterListConfiguration)[1]
+    assert (listing.pipeline, listing.adapters) == (lane.pipeline, lane.adapters)
     versions = {path.parent.name for path in layout.model_repository.glob("*/1")}
-    assert versions == {"swiftdiffusion", "swiftdiffusion_stream", "text_encoder", "vae_decoder", "controlnet_edges"}
+    assert versions == {*FAMILIES, "swiftdiffusion_stream"}
 
 
 def test_requests_are_bounded_by_the_profiles(checkpoint, layout, begin):
@@ -68,3 +79,38 @@ def test_a_missing_plan_is_refused(checkpoint, layout, begin):
     layout.plan("unet_decoder").with_suffix(".json").unlink()
     with pytest.raises(InvalidArgument, match=r"unet_decoder\.json is not there; `scripts/build` writes it"):
         write_repository(MODELS, checkpoint, ADAPTERS, default_profiles(128), layout, begin)
+
+
+def groups(config):
+    return [(group.name, ModelInstanceGroup.Kind.Name(group.kind), list(group.gpus), group.count) for group in config]
+
+
+def test_a_placement_becomes_instance_groups(checkpoint, layout, begin):
+    placement = ServerPlacement((1,), (1, 2), {"first": (0,), "second": (3,)}, {"edges": (2,)})
+    write_repository(MODELS, checkpoint, ADAPTERS, default_profiles(128), layout, begin, placement=placement)
+    written = {name: read(layout, name, family) for name, family in FAMILIES.items()}
+    assert {name: groups(config.instance_group) for name, (config, _) in written.items()} == {
+        "adapters": [("", "KIND_CPU", [], 1)],  # as it was: it has no network
+        "swiftdiffusion": [("first", "KIND_GPU", [0], 1), ("second", "KIND_GPU", [3], 1)],
+        "text_encoder": [("", "KIND_GPU", [1], 1)],
+        "vae_decoder": [("", "KIND_GPU", [1, 2], 1)],
+        "controlnet_edges": [("", "KIND_GPU", [2], 1)],
+    }
+    assert all(configuration.device == "auto" for name, (_, configuration) in written.items() if name != "adapters")
+
+
+def test_on_the_cpu_the_device_is_said_and_no_plan_is_needed(checkpoint, tmp_path, begin):
+    layout = Layout(tmp_path)
+    placement = ServerPlacement(CPU, (0,), {"first": CPU}, {"edges": CPU})
+    write_repository(
+        MODELS, checkpoint, ADAPTERS, default_profiles(128), layout, begin, engine="torch", placement=placement
+    )
+    for name, device in {"swiftdiffusion": "cpu", "vae_decoder": "auto", "controlnet_edges": "cpu"}.items():
+        config, configuration = read(layout, name, FAMILIES[name])
+        assert (configuration.device, configuration.engine, configuration.plans) == (device, "torch", None)
+        assert groups(config.instance_group)[0][1] == ("KIND_CPU" if device == "cpu" else "KIND_GPU")
+
+
+def test_without_a_placement_triton_chooses(checkpoint, layout, begin):
+    write_repository(MODELS, checkpoint, ADAPTERS, default_profiles(128), layout, begin)
+    assert not read(layout, "swiftdiffusion", None)[0].instance_group

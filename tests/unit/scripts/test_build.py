@@ -38,7 +38,62 @@ def test_a_profile_of_another_form_is_refused():
 def test_an_unknown_step_is_refused(capsys):
     with pytest.raises(SystemExit):
         build.parse_options(["compile"])
-    assert "no step is called 'compile'; there are: export, parse, engines, repository" in capsys.readouterr().err
+    assert (
+        "no step is called 'compile'; there are: placement, export, parse, engines, repository"
+        in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    (["--gpus", "2"], "--gpus and --gpu-memory-gb belong together"),
+    (["--gpus", "0", "--gpu-memory-gb", "8"], "--gpus and --gpu-memory-gb belong together"),
+    (["--gpu-memory-gb", "8"], "--gpus and --gpu-memory-gb belong together"),
+    (["--gpus", "-1"], "--gpus is -1; allowed: 0 to 64"),
+    (["--gpus", "1", "--gpu-memory-gb", "nan"], "--gpu-memory-gb is nan; allowed: above 0, up to 10000"),
+])  # fmt: skip
+def test_gpus_that_cannot_be_are_refused(arguments, sentence, capsys):
+    with pytest.raises(SystemExit):
+        build.parse_options(["placement", *arguments])
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run steps for the checkpoint of the repository, into a folder of the test."""
+
+    def run(*arguments):
+        out = tmp_path / "out"
+        build.work(build.parse_options([*arguments, "--out", str(out)]))
+        return out / "model_repository"
+
+    return run
+
+
+def test_a_suggestion_is_printed_kept_and_followed(run, tmp_path, capsys):
+    file = tmp_path / "placement.toml"
+    machine = ("--gpus", "2", "--gpu-memory-gb", "8", "--placement", str(file))
+    run("placement", *machine)
+    assert capsys.readouterr().out == file.read_text()
+    file.write_text(file.read_text().replace("text_encoder = 0", "text_encoder = 1"))
+    repository = run("--engine", "cuda_graph", *machine)  # all that this engine needs is the repository
+    assert "gpus: 1" in (repository / "text_encoder" / "config.pbtxt").read_text()
+    assert "gpus: 0" in (repository / "swiftdiffusion" / "config.pbtxt").read_text()
+    with pytest.raises(LaunchError, match=r"placement\.toml is there already: name another"):
+        run("placement", *machine)
+
+
+def test_a_placement_that_cannot_work_leaves_what_was_written(run, tmp_path):
+    file = tmp_path / "placement.toml"
+    repository = run("placement", "repository", "--engine", "torch", "--gpus", "0", "--placement", str(file))
+    written = {path: path.read_bytes() for path in repository.rglob("config.pbtxt")}
+    assert written
+    file.write_text(file.read_text().replace('layout = "cpu"', "layout = 0"))
+    with pytest.raises(LaunchError, match=r"controlnets.layout names GPU 0; there are none"):
+        run("repository", "--engine", "torch", "--gpus", "0", "--placement", str(file))
+    with pytest.raises(LaunchError, match="is on the CPU, where the engine tensorrt does not run"):
+        run("placement", "repository", "--gpus", "0", "--placement", str(tmp_path / "other.toml"))
+    assert not (tmp_path / "other.toml").exists()
+    assert {path: path.read_bytes() for path in repository.rglob("config.pbtxt")} == written
 
 
 def test_torch_engines_pass_the_checks(capsys):

@@ -1,0 +1,65 @@
+"""Where each model of a server runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from swiftdiffusion.errors import InvalidArgument, shorten
+
+Gpus = tuple[int, ...]  # as CUDA counts them, an instance of the model on each
+CPU: Gpus = ()
+
+_LANE_NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")  # it becomes the name of Triton's instance
+
+
+@dataclass(frozen=True)
+class ServerPlacement:
+    """The GPUs of each model; what no machine could serve is refused.
+
+    Raises:
+        InvalidArgument: naming the entry, its value and what is allowed.
+    """
+
+    text_encoder: Gpus
+    vae_decoder: Gpus
+    lanes: Mapping[str, Gpus]
+    controlnets: Mapping[str, Gpus] = field(default_factory=dict)  # as requests name them
+
+    def __post_init__(self) -> None:
+        for entry, gpus in self.entries().items():
+            for gpu in gpus:
+                if gpu < 0:
+                    raise InvalidArgument(f"{entry} names GPU {gpu}; they are counted from 0")
+                if gpus.count(gpu) > 1:
+                    raise InvalidArgument(f"{entry} names GPU {gpu} twice; allowed: an instance on each GPU")
+        if not self.lanes:
+            raise InvalidArgument("there is no lane; allowed: at least one in [lanes], such as `first = 0`")
+        owners: dict[int, str] = {}
+        for name, gpus in self.lanes.items():
+            if not _LANE_NAME.fullmatch(name):
+                raise InvalidArgument(f"a lane is called {shorten(name)}; allowed: up to 32 letters, digits, _ and -")
+            if len(gpus) > 1:
+                raise InvalidArgument(
+                    f"lanes.{name} names {len(gpus)} GPUs, {list(gpus)}; allowed: one, since guidance split over two "
+                    "GPUs is not served yet (for two pictures at a time, write two lanes)"
+                )
+            for gpu in gpus:
+                if gpu in owners:
+                    raise InvalidArgument(
+                        f"lanes.{name} and lanes.{owners[gpu]} name the same GPU {gpu}, where they would only wait for "
+                        "each other; allowed: a GPU of its own for each lane"
+                    )
+                owners[gpu] = name
+        if owners and len(owners) < len(self.lanes):
+            raise InvalidArgument("some lanes are on a GPU and others on the CPU; allowed: one kind for all of them")
+
+    def entries(self) -> dict[str, Gpus]:
+        """The GPUs by the entry's name in the file: ``text_encoder``, ``lanes.first``, ``controlnets.edges``."""
+        return {
+            "text_encoder": self.text_encoder,
+            "vae_decoder": self.vae_decoder,
+            **{f"lanes.{name}": gpus for name, gpus in self.lanes.items()},
+            **{f"controlnets.{name}": gpus for name, gpus in self.controlnets.items()},
+        }

@@ -1,0 +1,81 @@
+"""The planner, whose suggestions must pass the checks."""
+
+import itertools
+
+import pytest
+
+from swiftdiffusion.errors import InvalidArgument
+from swiftdiffusion_build.placement.checking import check_placement
+from swiftdiffusion_build.placement.footprints import Footprints
+from swiftdiffusion_build.placement.gpus import GIB, Gpu, describe_gpus
+from swiftdiffusion_build.placement.planner import suggest_placement
+from swiftdiffusion_build.placement.server_placement import CPU, ServerPlacement
+
+
+def footprints(*controlnets):
+    """A lane of 6 GiB, text encoders of 2, a VAE of 1, and ControlNets a, b, … of so many GiB."""
+    named = {chr(ord("a") + place): size * GIB for place, size in enumerate(controlnets)}
+    return Footprints(6 * GIB, 2 * GIB, GIB, named)
+
+
+def test_controlnets_go_largest_first_to_the_least_loaded_of_the_other_gpus():
+    suggestion = suggest_placement(footprints(1, 4, 2, 3), describe_gpus(3, 80))
+    assert suggestion.placement == ServerPlacement(
+        (0,), (0,), {"first": (0,)}, {"b": (1,), "d": (2,), "c": (2,), "a": (1,)}
+    )
+    assert list(suggestion.placement.controlnets) == ["b", "d", "c", "a"]
+    reasons = " ".join(suggestion.reasons)
+    assert "GPU 0 (9.00 of 60.00 GiB planned for)" in reasons
+    assert "GPU 1 (5.00 of 60.00 GiB planned for), GPU 2 (5.00" in reasons
+    assert "Nothing is on" not in reasons
+
+
+def test_on_one_gpu_all_are_together():
+    suggestion = suggest_placement(footprints(3, 3), describe_gpus(1, 24))
+    assert set(suggestion.placement.entries().values()) == {(0,)}
+    assert suggestion.reasons[0].startswith("There is one GPU: all is on GPU 0 (15.00 of 18.00 GiB")
+
+
+def test_without_a_gpu_all_are_on_the_cpu():
+    suggestion = suggest_placement(footprints(3), ())
+    assert set(suggestion.placement.entries().values()) == {CPU}
+    assert suggestion.reasons == ("There is no GPU: all is on the CPU.",)
+
+
+def test_gpus_that_stay_free_are_named():
+    reasons = " ".join(suggest_placement(footprints(3), describe_gpus(4, 80)).reasons)
+    assert "Nothing is on GPU 2, 3: a further lane there draws a further picture" in reasons
+
+
+def test_the_lanes_gpu_takes_a_controlnet_only_where_no_other_has_room():
+    suggestion = suggest_placement(footprints(5, 4), (Gpu(80 * GIB), Gpu(8 * GIB)))
+    assert suggestion.placement.controlnets == {"a": (1,), "b": (0,)}
+    assert "No other GPU has room for b, which takes turns with the UNet." in suggestion.reasons
+
+
+def test_a_small_first_gpu_leaves_the_lane_to_another():
+    suggestion = suggest_placement(footprints(3), (Gpu(4 * GIB), Gpu(80 * GIB)))
+    assert suggestion.placement == ServerPlacement((1,), (1,), {"first": (1,)}, {"a": (0,)})
+
+
+@pytest.mark.parametrize(("gpus", "sentence"), [
+    (describe_gpus(3, 7.9), "the lane needs 6.00 GiB, and the most that is left of a GPU is 5.92, where 75% of"),
+    (describe_gpus(1, 11), "the VAE needs 1.00 GiB, and the most that is left of a GPU is 0.25"),
+    (describe_gpus(2, 12), "the ControlNet 'b' needs 5.00 GiB, and the most that is left of a GPU is 4.00"),
+])  # fmt: skip
+def test_what_fits_nowhere_is_refused(gpus, sentence):
+    with pytest.raises(InvalidArgument, match=sentence):
+        suggest_placement(footprints(5, 5, 5), gpus)
+
+
+def test_whatever_is_suggested_passes_the_checks():
+    suggested = 0
+    for count, memory, controlnets in itertools.product((1, 2, 3, 8), (8, 12, 24, 80), ((), (3,), (3, 3), (3, 1, 5))):
+        needs, gpus = footprints(*controlnets), describe_gpus(count, memory)
+        try:
+            placement = suggest_placement(needs, gpus).placement
+        except InvalidArgument:
+            continue
+        check_placement(placement, needs, gpus, "tensorrt")
+        suggested += 1
+    assert suggested >= 40
