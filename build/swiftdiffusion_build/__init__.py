@@ -1,1 +1,1 @@
-"""From a checkpoint to a model repository that runs on TensorRT: ONNX files, engines, configuration."""
+"""From a checkpoint to a model repository that serves it: ONNX files, plans, placement, configuration."""

@@ -49,12 +49,12 @@ class _Loads:
     """Bytes planned for each GPU."""
 
     def __init__(self, gpus: Sequence[Gpu]) -> None:
-        self._room = [int(gpu.memory * PLANNED_SHARE) for gpu in gpus]
+        self._memory = [gpu.memory for gpu in gpus]
         self.taken = [0] * len(gpus)
 
     def place(self, model: str, need: int, preferred: Collection[int]) -> int:
         """Take `need` bytes of the least loaded GPU that has them, a preferred one if any of those has."""
-        left = [room - taken for room, taken in zip(self._room, self.taken, strict=True)]
+        left = [int(memory * PLANNED_SHARE) - taken for memory, taken in zip(self._memory, self.taken, strict=True)]
         fitting = [number for number, free in enumerate(left) if need <= free]
         if not fitting:
             raise InvalidArgument(
@@ -67,16 +67,19 @@ class _Loads:
 
     def describe(self, number: int) -> str:
         """A GPU with what is taken of it."""
-        return f"GPU {number} ({self.taken[number] / GIB:.2f} of {self._room[number] / GIB:.2f} GiB planned for)"
+        return f"GPU {number} ({self.taken[number] / GIB:.2f} of {self._memory[number] / GIB:.2f} GiB)"
 
 
 def _explain(placement: ServerPlacement, loads: _Loads) -> tuple[str, ...]:
-    (lane,) = placement.lanes[LANE]
+    (lane,), (text_encoder,), (vae_decoder,) = placement.lanes[LANE], placement.text_encoder, placement.vae_decoder
     reasons = []
     if len(loads.taken) == 1:
         reasons.append(f"There is one GPU: all is on {loads.describe(lane)}.")
     else:
-        reasons.append(f"The lane is on {loads.describe(lane)}, and what it waits for is beside it where it fits.")
+        reasons.append(
+            f"The lane is on {loads.describe(lane)}, the text encoders are on GPU {text_encoder}, "
+            f"the VAE is on GPU {vae_decoder}."
+        )
         apart = sorted({number for (number,) in placement.controlnets.values() if number != lane})
         if apart:
             reasons.append(
@@ -87,5 +90,8 @@ def _explain(placement: ServerPlacement, loads: _Loads) -> tuple[str, ...]:
             reasons.append(f"No other GPU has room for {', '.join(beside)}, which takes turns with the UNet.")
         if idle := [str(number) for number, taken in enumerate(loads.taken) if not taken]:
             reasons.append(f"Nothing is on GPU {', '.join(idle)}: a further lane there draws a further picture.")
-    reasons.append(f"{1 - PLANNED_SHARE:.0%} of each GPU's memory is left for activations, captures and LoRAs.")
+    reasons.append(
+        "That counts weights in fp16 and a process for each model; "
+        f"{1 - PLANNED_SHARE:.0%} of a GPU or more is left for activations, captures and LoRAs."
+    )
     return tuple(reasons)

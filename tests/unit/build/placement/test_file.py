@@ -1,5 +1,8 @@
 """The placement file: what it can say, and what is refused."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from swiftdiffusion.errors import InvalidArgument, NotFound
@@ -19,6 +22,9 @@ edges = [2, 3]
 """
 
 
+README = Path(__file__).resolve().parents[4] / "README.md"
+
+
 @pytest.fixture
 def read(tmp_path):
     def read(text):
@@ -36,6 +42,11 @@ def test_a_file_names_the_gpus_of_each_model(read):
         lanes={"first": (0,), "second": (1,)},
         controlnets={"edges": (2, 3), "layout.v2": CPU},
     )
+
+
+def test_the_file_of_the_readme_is_one(read):
+    (example,) = re.findall(r"```toml\n(.*?)```", README.read_text(), re.DOTALL)
+    assert read(example).controlnets == {"edges": (1,), "layout": (1, 2)}
 
 
 def test_what_is_written_is_read_back_with_its_reasons_as_comments(read):

@@ -25,15 +25,15 @@ def test_controlnets_go_largest_first_to_the_least_loaded_of_the_other_gpus():
     )
     assert list(suggestion.placement.controlnets) == ["b", "d", "c", "a"]
     reasons = " ".join(suggestion.reasons)
-    assert "GPU 0 (9.00 of 60.00 GiB planned for)" in reasons
-    assert "GPU 1 (5.00 of 60.00 GiB planned for), GPU 2 (5.00" in reasons
+    assert "GPU 0 (9.00 of 80.00 GiB)" in reasons
+    assert "GPU 1 (5.00 of 80.00 GiB), GPU 2 (5.00" in reasons
     assert "Nothing is on" not in reasons
 
 
 def test_on_one_gpu_all_are_together():
     suggestion = suggest_placement(footprints(3, 3), describe_gpus(1, 24))
     assert set(suggestion.placement.entries().values()) == {(0,)}
-    assert suggestion.reasons[0].startswith("There is one GPU: all is on GPU 0 (15.00 of 18.00 GiB")
+    assert suggestion.reasons[0].startswith("There is one GPU: all is on GPU 0 (15.00 of 24.00 GiB")
 
 
 def test_without_a_gpu_all_are_on_the_cpu():
