@@ -11,6 +11,8 @@ from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
+from swiftdiffusion.networks.fused.convolution import Upsample
+from swiftdiffusion.networks.fused.resnet import ResnetBlock
 from swiftdiffusion_operators.onnx import emit_geglu, emit_group_norm
 
 
@@ -83,22 +85,11 @@ def substitute(module: nn.Module) -> None:
     for name, child in module.named_children():
         if isinstance(child, GEGLU):
             setattr(module, name, GegluNode(child))
-        elif isinstance(child, ResnetBlock2D) and _is_sdxls(child):
+        elif isinstance(child, ResnetBlock2D) and ResnetBlock.fits(child):
             setattr(module, name, ResnetNode(child))
-        elif isinstance(child, Upsample2D) and child.use_conv and child.norm is None and not child.use_conv_transpose:
+        elif isinstance(child, Upsample2D) and Upsample.fits(child):
             setattr(module, name, UpsampleNode(child))
         elif isinstance(child, nn.GroupNorm):
             setattr(module, name, GroupNormNode(child))
         else:
             substitute(child)
-
-
-def _is_sdxls(block: ResnetBlock2D) -> bool:
-    return (
-        not block.up
-        and not block.down
-        and (block.time_embedding_norm == "default" or block.time_emb_proj is None)
-        and not block.skip_time_act
-        and block.output_scale_factor == 1
-        and isinstance(block.nonlinearity, nn.SiLU)
-    )

@@ -25,14 +25,12 @@ class Capture:
 
     def __init__(self, network: Network, inputs: tuple[Any, ...]) -> None:
         """Capture on the current device; the results for `inputs` come with the first `replay`."""
-        tensors, self._structure = tree_flatten(inputs)
+        tensors, structure = tree_flatten(inputs)
         self._inputs = [_keep(value) for value in tensors]
-        moving = len(tree_flatten(inputs[: len(inputs) - network.steady])[0])
-        self._moving = range(moving)
-        self._steady = range(moving, len(tensors))
-        held = tree_unflatten(self._inputs, self._structure)
-        steady = held[len(held) - network.steady :] if network.steady else ()
-        moving_inputs = held[: len(held) - network.steady]
+        held, moving = tree_unflatten(self._inputs, structure), len(inputs) - network.steady
+        moving_inputs, steady = held[:moving], held[moving:]
+        first_steady = len(tree_flatten(moving_inputs)[0])
+        self._moving, self._steady = range(first_steady), range(first_steady, len(tensors))
 
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from swiftdiffusion.engines.capture import Capture
+from swiftdiffusion.engines.torch_engine import TorchEngine
 from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.networks.fused import fuse
 from swiftdiffusion.networks.network import Network
 from swiftdiffusion.placement import Placement
 
 
-class CudaGraphEngine:
+class CudaGraphEngine(TorchEngine):
     """A network captured once for each shape of its inputs; the least recently used captures are dropped.
 
     A call's results are the capture's own: the next call with the same shapes overwrites them. For one thread.
@@ -28,10 +29,9 @@ class CudaGraphEngine:
             raise InvalidArgument(
                 f"parameter 'engine' is 'cuda_graph', which needs a GPU; the device is {placement.device}"
             )
-        network = network.to(placement.device, placement.dtype).eval().requires_grad_(False)
-        self._network = nn.Module.to(network, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        super().__init__(network, placement)
+        nn.Module.to(self._network, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device = placement.device
-        self._weights = self._network.weights()
         fuse(self._network)
         self._most = captures
         self._captures: OrderedDict[Hashable, Capture] = OrderedDict()
@@ -48,17 +48,6 @@ class CudaGraphEngine:
                 capture = self._captures[key] = Capture(self._network, inputs)
         self._captures.move_to_end(key)
         return capture.replay(inputs)
-
-    def parameters(self) -> Mapping[str, Tensor]:
-        """The live weights by name."""
-        return self._weights
-
-    @torch.inference_mode()
-    def refit(self, weights: Mapping[str, Tensor]) -> None:
-        """Copy into the named weights, in place and in order with the calls around it."""
-        for name, weight in weights.items():
-            self._weights[name].copy_(weight, non_blocking=True)
-        self.weights_changed()
 
     def weights_changed(self) -> None:
         """Say that live weights were written: what was prepared from them is prepared anew at the next call."""

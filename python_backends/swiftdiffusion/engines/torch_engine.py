@@ -33,6 +33,7 @@ class TorchEngine:
         """Copy into the named weights, in place and in order with the calls around it."""
         for name, weight in weights.items():
             self._weights[name].copy_(weight, non_blocking=True)
+        self.weights_changed()
 
     def weights_changed(self) -> None:
         """Nothing to do: every call reads the live weights."""

@@ -8,24 +8,17 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from swiftdiffusion.networks.network import Network
+from swiftdiffusion.networks.latent_scale import LatentScale
 from swiftdiffusion.networks.vae_scaling import scale_activations
 
 
-class VaeDecoder(Network):
+class VaeDecoder(LatentScale):
     """diffusers' ``AutoencoderKL`` decoder with the pipeline's scaling before it."""
 
-    latents_mean: Tensor
-    latents_std: Tensor
-
     def __init__(self, vae: AutoencoderKL) -> None:
-        super().__init__()
+        super().__init__(vae.config)
         self.post_quant_conv = vae.post_quant_conv
         self.decoder = vae.decoder
-        self.scaling_factor = vae.config.scaling_factor
-        for name, default in (("latents_mean", 0.0), ("latents_std", 1.0)):
-            values = getattr(vae.config, name, None) or [default] * vae.config.latent_channels
-            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
 
     def step(self, latents: Tensor, prepared: tuple[()]) -> Tensor:
         """Decode latents [batch, 4, h, w] of the denoising loop's scale to [batch, 3, height, width], about -1 to 1."""

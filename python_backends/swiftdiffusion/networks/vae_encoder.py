@@ -8,23 +8,16 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from swiftdiffusion.networks.network import Network
+from swiftdiffusion.networks.latent_scale import LatentScale
 
 
-class VaeEncoder(Network):
+class VaeEncoder(LatentScale):
     """diffusers' ``AutoencoderKL`` encoder with the pipeline's scaling after it."""
 
-    latents_mean: Tensor
-    latents_std: Tensor
-
     def __init__(self, vae: AutoencoderKL) -> None:
-        super().__init__()
+        super().__init__(vae.config)
         self.encoder = vae.encoder
         self.quant_conv = vae.quant_conv
-        self.scaling_factor = vae.config.scaling_factor
-        for name, default in (("latents_mean", 0.0), ("latents_std", 1.0)):
-            values = getattr(vae.config, name, None) or [default] * vae.config.latent_channels
-            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
 
     def step(self, image: Tensor, prepared: tuple[()]) -> Tensor:
         """Encode [batch, 3, height, width], -1 to 1, to the likeliest latents [batch, 4, h, w] of the loop's scale."""

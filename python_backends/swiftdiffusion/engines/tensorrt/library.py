@@ -110,11 +110,6 @@ class TensorRt:
         """Whether it is TensorRT-RTX."""
         return self.kind == "tensorrt_rtx"
 
-    @property
-    def can_build_without_gpu(self) -> bool:
-        """Whether plans can be built for a GPU that is not here; such plans cannot be refitted."""
-        return self.is_rtx
-
     @cached_property
     def log(self) -> Any:
         """TensorRT's messages into Python's log; one object, for TensorRT keeps the first that it gets."""
