@@ -14,7 +14,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.upsampling import Upsample2D
 from torch import nn
 
-SCALE = 2.0**-6  # activations up to 4 million fit; SDXL's reach some 100,000
+SCALE = 2.0**-6  # activations up to 4 million fit
 
 
 @torch.no_grad()
