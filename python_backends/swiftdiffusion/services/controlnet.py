@@ -48,7 +48,14 @@ class ControlNetService:
             empty = blank(network, configuration.prompt_tokens, height, width, placement)
             sample = empty.pooled.new_zeros(self._sample_shape(empty.batch, height, width))
             image = empty.pooled.new_zeros((1, 3, height, width))
-            self._engine(sample, sample.new_ones((), dtype=torch.float32), empty.prompt_embeds, empty.pooled, empty.time_ids, image)
+            self._engine(
+                sample,
+                sample.new_ones((), dtype=torch.float32),
+                empty.prompt_embeds,
+                empty.pooled,
+                empty.time_ids,
+                image,
+            )
 
     def answer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Attach a request, take one step of an attached one, or name what is served; as in `contracts.CONTROLNET`."""
@@ -61,7 +68,7 @@ class ControlNetService:
         session = self._sessions.get(token)
         if session is None:
             raise Unavailable("the request is not attached to the ControlNet")
-        residuals = session.step(self._place(inputs["sample"]), torch.tensor(inputs["timestep"][0]))
+        residuals = session.step(self._place(inputs["sample"]), self._place_exactly(inputs["timestep"])[0])
         return {"residuals": residuals.numpy()}
 
     def close(self) -> None:
@@ -76,7 +83,7 @@ class ControlNetService:
         height, width = inputs["image"].shape[:2]
         attached = Attached(
             sample=self._sample_shape(len(inputs["prompt_embeds"]), height, width),
-            timesteps=torch.tensor(inputs["timesteps"], device=self._placement.device),
+            timesteps=self._place_exactly(inputs["timesteps"]),
             prompt_embeds=self._place(inputs["prompt_embeds"]),
             pooled=self._place(inputs["pooled"]),
             time_ids=self._place(inputs["time_ids"]),
@@ -95,6 +102,10 @@ class ControlNetService:
 
     def _place(self, array: NDArray[Any]) -> torch.Tensor:
         return torch.tensor(array, device=self._placement.device, dtype=self._placement.dtype)
+
+    def _place_exactly(self, array: NDArray[Any]) -> torch.Tensor:
+        """In fp32: half a number type would move a timestep."""
+        return torch.tensor(array, device=self._placement.device)
 
 
 def _read_text(array: NDArray[Any]) -> str:
