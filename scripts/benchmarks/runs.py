@@ -15,10 +15,10 @@ Row = dict[str, Any]
 
 
 class GrowingReport:
-    """Rows with the run that measured each; the JSON file is rewritten after every one, so a cut-off run keeps its own.
+    """Rows with the run that measured each; the JSON file is rewritten after every one, so a cut-off run keeps them.
 
-    The file holds `benchmark`, `checkpoint`, `note`, `bars`, `runs` (date, command, commit, machine and versions of each
-    call) and `rows`, each with its run's place in `runs`.
+    The file holds `benchmark`, `checkpoint`, `note`, `bars`, `runs` (date, command, commit, machine and versions of
+    each call) and `rows`, each with its run's place in `runs`.
     """
 
     def __init__(

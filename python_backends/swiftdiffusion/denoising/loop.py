@@ -69,13 +69,13 @@ def denoise(
             pace.wait()
         before_step(step)
         running = start_controls(controls, sample, timesteps[step], step, plan.steps)
-        with stopwatch("unet_encoder"):
+        with stopwatch("unet_encoder", latents.device):
             mid, embedding, *skips = encoder(sample, timesteps[step], prompt_embeds, pooled, time_ids)
         with stopwatch("controlnet_wait"):
             residuals = sum_residuals(running, [tensor.shape for tensor in (*skips, mid)], like=mid)
-        with stopwatch("unet_decoder"):
+        with stopwatch("unet_decoder", latents.device):
             noise = decoder(mid, embedding, skips, residuals, prompt_embeds)
-        with stopwatch("scheduler"):
+        with stopwatch("scheduler", latents.device):
             fresh = plan.draw(step, state, generator)
             scale = scales[min(step + 1, plan.steps - 1)]
             state, sample = advance(noise, state, fresh, weights[step], guidance, scale)

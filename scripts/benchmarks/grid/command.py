@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Serve a checkpoint with tritonserver, by this project, by stock diffusers and by diffusers at its best, one after the
-other on the same machine, and drive each with perf_analyzer: ControlNets 0 to 3 and LoRAs 0 to 2, one request at a time,
-each with LoRAs that nobody has asked for before. On a GPU the checkpoint is SDXL's configuration with random weights in
-fp16; without one the small `shapes` in fp32. grid.json is rewritten after each row; with --resume rows that it has are
-kept, so that several calls fill one file. grid.png is drawn at the end.
+other on the same machine, and drive each with perf_analyzer: ControlNets 0 to 3 and LoRAs 0 to 2, one request at a
+time, each with LoRAs that nobody has asked for before. On a GPU the checkpoint is SDXL's configuration with random
+weights in fp16; without one the small `shapes` in fp32. grid.json is rewritten after each row; with --resume rows that
+it has are kept, so that several calls fill one file. grid.png is drawn at the end.
 """
 
 

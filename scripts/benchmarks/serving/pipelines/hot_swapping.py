@@ -6,8 +6,9 @@ https://huggingface.co/docs/diffusers/tutorials/using_peft_for_inference#hotswap
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -44,13 +45,14 @@ class HotSwappingDiffusers(StockDiffusers):
             self.base.load_lora_weights(adapters, weight_name=example.name, adapter_name=slot)
         self.base.vae.register_to_config(force_upcast=False)
         self._active: int | None = None
-        self._variants: dict[int, Captured] = {}
+        self._variants: dict[int, Callable[..., Any]] = {}
         if compiles:
             torch._dynamo.config.recompile_limit = VARIANTS_COMPILED
             torch.backends.cudnn.benchmark = True
-            self._variants = {count: _compile(unet) for count in range(len(SLOTS) + 1)}
+            captures = place.device.type == "cuda"
+            self._variants = {count: _compile(unet, captures) for count in range(len(SLOTS) + 1)}
             for network in (*self.controlnets.values(), self.base.vae.decoder):
-                network._compiled_call_impl = _compile(network)
+                network._compiled_call_impl = _compile(network, captures)
 
     def load_loras(self, uses: Sequence[LoraUse]) -> None:
         """Write the LoRAs into as many slots and switch the others off; raises InvalidArgument for what has no slot."""
@@ -77,9 +79,10 @@ class HotSwappingDiffusers(StockDiffusers):
         self._active = count
 
 
-def _compile(network: nn.Module) -> Captured:
+def _compile(network: nn.Module, captures: bool) -> Callable[..., Any]:
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Captured(torch.compile(network.forward, fullgraph=True, dynamic=False))
+    compiled = torch.compile(network.forward, fullgraph=True, dynamic=False)
+    return Captured(compiled) if captures else compiled
 
 
 def _read_rank(file: Path) -> int:

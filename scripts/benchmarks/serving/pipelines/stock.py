@@ -82,11 +82,12 @@ class StockDiffusers:
 
     def _control(self, request: PictureRequest) -> tuple[Any, dict[str, Any]]:
         """The pipeline for a request's number of ControlNets, and what it takes for them."""
+        inputs: dict[str, Any] = {}
         if not request.controls:
-            pipeline, inputs = self.base, {}
+            pipeline = self.base
         else:
             nets = [self.controlnets[use.name] for use in request.controls]
-            lists = {
+            lists: dict[str, list[Any]] = {
                 "image": [Image.fromarray(use.image) for use in request.controls],
                 "controlnet_conditioning_scale": [use.scale for use in request.controls],
                 "control_guidance_start": [use.start for use in request.controls],
@@ -97,6 +98,6 @@ class StockDiffusers:
             pipeline = StableDiffusionXLControlNetPipeline(
                 **parts, controlnet=nets[0] if one else nets, add_watermarker=False
             )
-            inputs = {name: values[0] for name, values in lists.items()} if one else lists
+            inputs.update({name: values[0] for name, values in lists.items()} if one else lists)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline, inputs
