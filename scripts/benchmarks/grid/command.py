@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from benchmarks.serving.options import add_serving_options
-from benchmarks.serving.systems import LABELS, MODELS, OURS, PUBLISHED, AddOns
+from benchmarks.serving.systems import LABELS, MODELS, OURS, PUBLISHED, AddOns, read_add_ons
 from launch.paths import shorten
 from launch.problems import LaunchError
 from launch.progress import Progress
@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_serving_options(parser)
     parser.add_argument(
         "--configurations",
-        type=_add_ons,
+        type=read_add_ons,
         nargs="+",
         default=list(PUBLISHED),
         metavar="CONTROLNETS/LORAS",
@@ -154,10 +154,3 @@ def measure_row(
     if system == OURS:
         row["outside"] = measure_outside(server, list(islice(drawn, TRACED)))
     return row
-
-
-def _add_ons(text: str) -> AddOns:
-    try:
-        return AddOns.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import Any, NamedTuple
 
 OURS, STOCK, BEST = "ours", "stock", "best"
@@ -32,6 +33,14 @@ class AddOns(NamedTuple):
         if not slash or controlnets not in ("0", "1", "2", "3") or loras not in ("0", "1", "2"):
             raise ValueError(f"configuration {text!r} is not CONTROLNETS/LORAS, from 0/0 to 3/2")
         return cls(int(controlnets), int(loras))
+
+
+def read_add_ons(text: str) -> AddOns:
+    """`AddOns.parse` for argparse."""
+    try:
+        return AddOns.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 PUBLISHED = tuple(map(AddOns.parse, ("0/0", "1/0", "0/1", "1/1", "3/0", "2/2", "3/2")))
