@@ -88,7 +88,7 @@ def write_ours(
     for file in layout.model_repository.glob("*/config.pbtxt"):
         config = text_format.Parse(file.read_text(), ModelConfig())
         if config.backend in NETWORKS and "lane" not in config.parameters:
-            _tune(config, checkpoint.side, bool(gpus), cache_mb)
+            tune(config, checkpoint.side, bool(gpus), cache_mb)
             file.write_text(text_format.MessageToString(config))
     return SystemRepository(layout.model_repository, PYTHON_BACKENDS, placement)
 
@@ -120,7 +120,7 @@ def write_diffusers(
     return SystemRepository(models, BACKENDS, None)
 
 
-def _tune(config: ModelConfig, side: int, on_gpu: bool, cache_mb: int) -> None:
+def tune(config: ModelConfig, side: int, on_gpu: bool, cache_mb: int) -> None:
     """Set what a deployment would: the size to warm up for, the LoRAs' cache, threads."""
     if config.backend in ("diffusion", "text_encoder"):
         config.parameters["lora_cache_mb"].string_value = str(cache_mb)
