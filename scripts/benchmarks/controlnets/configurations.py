@@ -20,6 +20,7 @@ class Configuration:
     controlnets: tuple[str, ...] = ()
     gpus: int = 1  # how many it takes, where there are any
     transport: str = IPC  # by which the ControlNet has to be attached on GPUs
+    guidance: float = 1.0  # by which the guidance scale is multiplied
 
     @property
     def is_slow(self) -> bool:
@@ -38,12 +39,20 @@ CONFIGURATIONS = (
 )
 """In the order of a round."""
 
-COMPARED = (("far", "near"), ("far", "far_bls"), ("near", "near_bls"), ("split", "none"), ("split_far", "far"))
-"""Configurations that should draw the same picture."""
-DIFFERENT = ("near", "none")
-"""Two that should not, or the comparisons say nothing."""
+NUDGED = Configuration("nudged", "guidance scale nudged", guidance=1 + 2**-11)
+"""Only drawn: what half a rounding of fp16, made once, is to the picture."""
+COMPARED = (
+    ("far", "near"),
+    ("far", "far_bls"),
+    ("near", "near_bls"),
+    ("split", "none"),
+    ("split_far", "far"),
+    ("nudged", "none"),
+    ("near", "none"),
+)
+"""Configurations that should draw the same picture; the last two should not, or the others say nothing."""
 
 
 def choose_configurations(gpus: int) -> tuple[Configuration, ...]:
-    """Those that a machine with so many GPUs can serve."""
+    """Those that a machine with so many GPUs can serve, without `NUDGED`."""
     return tuple(one for one in CONFIGURATIONS if one.gpus <= max(gpus, 1))

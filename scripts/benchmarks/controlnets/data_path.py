@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.controlnets.ready_service import READY, make_residuals
-from benchmarks.controlnets.rows import DATA_PATH, describe_row, find_row, leave_out
+from benchmarks.controlnets.rows import DATA_PATH, describe_lack, describe_row, find_row, leave_out
 from benchmarks.runs import GrowingReport, Row
 from launch.children import end_group
 from launch.problems import LaunchError
@@ -46,7 +46,7 @@ def measure_data_path(report: GrowingReport, repeats: int, progress: Progress) -
     gpus = torch.cuda.device_count()
     for name, gpu in (("far", 1), ("near", 0)):
         if gpu >= gpus:
-            leave_out(report, DATA_PATH, name, f"takes {gpu + 1} GPUs; here: {gpus}")
+            leave_out(report, DATA_PATH, name, describe_lack(gpu + 1, gpus))
         elif not find_row(report.rows, DATA_PATH, name):
             progress.update(f"residuals from GPU {gpu} to GPU 0")
             report.add(describe_row(DATA_PATH, name) | measure_pushes(gpu, repeats))

@@ -37,3 +37,8 @@ def read_figure(rows: Sequence[Row], part: str, name: str, figure: str) -> Any:
 def leave_out(report: GrowingReport, part: str, name: str, why: str) -> None:
     """Say in the report why there are no figures."""
     report.add({**describe_row(part, name), "left_out": why})
+
+
+def describe_lack(needed: int, gpus: int) -> str:
+    """Why something is left out on a machine with too few GPUs."""
+    return f"takes {needed} GPU{'s' if needed > 1 else ''}; here: {gpus}"

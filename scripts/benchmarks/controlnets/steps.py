@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from benchmarks.controlnets.configurations import (
     COMPARED,
     CONFIGURATIONS,
-    DIFFERENT,
+    NUDGED,
     Configuration,
     choose_configurations,
 )
 from benchmarks.controlnets.repository import write_lanes
-from benchmarks.controlnets.rows import PICTURES, STEPS, describe_row, find_row, leave_out
+from benchmarks.controlnets.rows import PICTURES, STEPS, describe_lack, describe_row, find_row, leave_out
 from benchmarks.runs import GrowingReport, Row
 from benchmarks.serving.checkpoints import ServedCheckpoint, add_controlnets, make_request
 from benchmarks.serving.client import Reply, ask_in_turn
@@ -57,6 +57,7 @@ class StepsMeasurement:
         """Send one request; raises LaunchError where it fails, or its ControlNet is attached in another way."""
         request = {
             **make_request(self._checkpoint, SEED, steps, "raw"),
+            "guidance_scale": [self._checkpoint.guidance_scale * configuration.guidance],
             **add_controlnets(self._checkpoint, list(configuration.controlnets)),
         }
         (reply,) = ask_in_turn(self._server.grpc_url, configuration.lane, [request])
@@ -95,10 +96,10 @@ class StepsMeasurement:
         ]
 
     def compare(self, configurations: Sequence[Configuration], counts: Counts) -> list[Row]:
-        """Compare the pictures of configurations that should draw the same, at a number of steps that both can take."""
-        by_name = {one.name: one for one in configurations}
+        """Compare the pictures of two configurations, at the most steps that both take; a row for each pair."""
+        by_name = {one.name: one for one in (*configurations, NUDGED)}
         rows = []
-        for pair in (*COMPARED, DIFFERENT):
+        for pair in COMPARED:
             if not by_name.keys() >= set(pair):
                 continue
             chosen = [by_name[name] for name in pair]
@@ -137,16 +138,15 @@ def measure_steps(
     configurations = choose_configurations(gpus)
     for one in CONFIGURATIONS:
         if one not in configurations:
-            leave_out(report, STEPS, one.name, f"takes {one.gpus} GPUs; here: {gpus}")
+            leave_out(report, STEPS, one.name, describe_lack(one.gpus, gpus))
     if all(find_row(report.rows, STEPS, one.name) for one in configurations):
         return
     loras = checkpoint.lora_files[0].parent
     repository = write_lanes(checkpoint, loras, folder / "lanes", engine, gpus, progress)
     with serve_repository(repository, "controlnets", progress) as server:
-        started = progress.seconds
         measurement = StepsMeasurement(server, checkpoint, bool(gpus))
         for row in measurement.measure(configurations, counts, progress):
-            report.add(row | {"server_start_s": round(started, 1)})
+            report.add(row)
         for row in measurement.compare(configurations, counts):
             report.add(row)
 
