@@ -41,6 +41,7 @@ class Picture:
     request: PictureRequest
     pixels: NDArray[np.uint8]  # [height, width, 3]
     loras: list[dict[str, Any]]  # name, scale, and the first step (from 0) that each took part in
+    controlnets: list[dict[str, Any]]  # name, model, and how its tensors travelled
     prompt_cached: bool  # whether every prompt was remembered
     seconds: dict[str, float]  # by stage
 
@@ -49,6 +50,7 @@ class Picture:
         return {
             "request": self.request.describe(),
             "loras": self.loras,
+            "controlnets": self.controlnets,
             "prompt_cached": self.prompt_cached,
             "seconds": self.seconds,
         }

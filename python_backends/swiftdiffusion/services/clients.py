@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from swiftdiffusion.denoising.conditioning import Conditioning, Embedding
-from swiftdiffusion.denoising.controls import StartStep
+from swiftdiffusion.denoising.conditioning import Embedding
 from swiftdiffusion.placement import Placement
 from swiftdiffusion.request.request import LoraUse
-from swiftdiffusion.services.contracts import CONTROLNET, TEXT_ENCODER, VAE_DECODER
+from swiftdiffusion.services.contracts import TEXT_ENCODER, VAE_DECODER
 from swiftdiffusion.signature import Arrays, Signature
 from swiftdiffusion.waiting import wait_for
 
@@ -52,38 +51,6 @@ class VaeDecoderClient:
         """Decode [1, 4, h, w] to uint8 [height, width, 3]."""
         answer = self._call(self._model, VAE_DECODER, {"latents": to_array(latents)})
         return wait_for(answer, self._model, self._timeout_s)["pixels"]
-
-
-def attach_controlnet(call: Call, model: str, conditioning: Conditioning, image: NDArray[np.uint8]) -> StartStep:
-    """Bind what stays the same for a request, and give the call that starts one step.
-
-    Args:
-        call: how models are called.
-        model: the ControlNet's name as a Triton model.
-        conditioning: the request's; the ControlNet sees what the UNet sees.
-        image: the reference, uint8 [height, width, 3].
-    """
-    constant: dict[str, NDArray[Any]] = {
-        "prompt_embeds": to_array(conditioning.prompt_embeds),
-        "pooled": to_array(conditioning.pooled),
-        "time_ids": to_array(conditioning.time_ids),
-        "image": image,
-    }
-
-    def start_step(sample: Tensor, timestep: Tensor) -> Future[Tensor]:
-        step = {"sample": to_array(sample), "timestep": to_array(timestep.reshape(1))}
-        residuals: Future[Tensor] = Future()
-
-        def deliver(done: Future[dict[str, NDArray[Any]]]) -> None:
-            if error := done.exception():
-                residuals.set_exception(error)
-            else:
-                residuals.set_result(torch.from_numpy(done.result()["residuals"]))
-
-        call(model, CONTROLNET, {**constant, **step}).add_done_callback(deliver)
-        return residuals
-
-    return start_step
 
 
 def _texts(texts: Sequence[str]) -> NDArray[np.object_]:

@@ -34,15 +34,23 @@ VAE_DECODER = Signature(
     outputs=(Port("pixels", "TYPE_UINT8", (-1, -1, 3)),),  # [height, width, 3]
 )
 
+# all but `sample` and `timestep` attach a request; `session`, `sample` and `timestep` are a step of it; nothing asks
+# what is served
 CONTROLNET = Signature(
     inputs=(
-        Port("sample", "TYPE_FP32", (-1, -1, -1, -1)),  # [batch, 4, h, w]
-        Port("timestep", "TYPE_FP32", (1,)),
-        Port("prompt_embeds", "TYPE_FP32", (-1, -1, -1)),  # [batch, tokens, width]
-        Port("pooled", "TYPE_FP32", (-1, -1)),  # [batch, pooled width]
-        Port("time_ids", "TYPE_FP32", (-1, 6)),  # [batch, 6]
-        Port("image", "TYPE_UINT8", (-1, -1, 3)),  # [height, width, 3]
+        Port("session", "TYPE_STRING", (1,), optional=True),  # its lifeline's token
+        Port("controlnet", "TYPE_STRING", (1,), optional=True),
+        Port("prompt_embeds", "TYPE_FP32", (-1, -1, -1), optional=True),  # [batch, tokens, width]
+        Port("pooled", "TYPE_FP32", (-1, -1), optional=True),  # [batch, pooled width]
+        Port("time_ids", "TYPE_FP32", (-1, 6), optional=True),  # [batch, 6]
+        Port("image", "TYPE_UINT8", (-1, -1, 3), optional=True),  # [height, width, 3]
+        Port("timesteps", "TYPE_FP32", (-1,), optional=True),  # of the steps in which it acts
+        Port("sample", "TYPE_FP32", (-1, -1, -1, -1), optional=True),  # [batch, 4, h, w]
+        Port("timestep", "TYPE_FP32", (1,), optional=True),
     ),
-    # unscaled: each UNet skip's residual, then the mid block's, each [batch, h, w, c], flattened
-    outputs=(Port("residuals", "TYPE_FP32", (-1,)),),
+    outputs=(
+        Port("names", "TYPE_STRING", (-1,)),  # of the ControlNet attached, or of all that are served
+        # of a step, unscaled: each UNet skip's residual, then the mid block's, each [batch, h, w, c], flattened
+        Port("residuals", "TYPE_FP32", (-1,)),
+    ),
 )

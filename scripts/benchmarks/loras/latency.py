@@ -22,6 +22,7 @@ from swiftdiffusion.adapters.loading import LoraLoader
 from swiftdiffusion.adapters.patching import Patcher
 from swiftdiffusion.adapters.targets import Targets
 from swiftdiffusion.denoising.advance import Advance
+from swiftdiffusion.denoising.branch import Branch, UNet
 from swiftdiffusion.denoising.conditioning import Conditioning, Embedding, condition
 from swiftdiffusion.denoising.loop import denoise
 from swiftdiffusion.denoising.plan import make_plan
@@ -71,9 +72,16 @@ class SdxlLane:
         with torch.inference_mode():
             latents = self._draw(1, 4, SIZE // 8, SIZE // 8).float() * self._plan.noise_scale
         denoise(
-            self._encoder, self._decoder, self._advance, self._plan, latents, self._condition(), [], GUIDANCE,
-            torch.Generator(), loras.settle, lambda step: None, stopwatch,
-        )  # fmt: skip
+            [Branch(UNet(self._encoder, self._decoder), self._condition(), [])],
+            self._advance,
+            self._plan,
+            latents,
+            GUIDANCE,
+            torch.Generator(),
+            before_step=loras.settle,
+            after_step=lambda step: None,
+            stopwatch=stopwatch,
+        )
         torch.cuda.synchronize()
         return {"ms": 1e3 * (time.perf_counter() - start), "loras": loras.describe()}
 

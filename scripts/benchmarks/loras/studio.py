@@ -17,6 +17,7 @@ from swiftdiffusion.adapters.targets import Targets
 from swiftdiffusion.adapters.weights import ScaledLora
 from swiftdiffusion.configuration import Location
 from swiftdiffusion.denoising.advance import Advance
+from swiftdiffusion.denoising.branch import Branch, UNet
 from swiftdiffusion.denoising.conditioning import Embedding, condition
 from swiftdiffusion.denoising.loop import denoise
 from swiftdiffusion.denoising.plan import make_plan
@@ -97,13 +98,16 @@ class Studio:
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn((1, self._channels, self._latent_size, self._latent_size), generator=generator)
         latents = denoise(
-            self._encoder,
-            self._decoder,
+            [
+                Branch(
+                    UNet(self._encoder, self._decoder),
+                    condition([embedding.zeros(), embedding], self._size, self._size),
+                    [],
+                )
+            ],
             self._advance,
             self._plan,
             noise.to(self.placement.device) * self._plan.noise_scale,
-            condition([embedding.zeros(), embedding], self._size, self._size),
-            [],
             self._guidance_scale,
             generator,
             before_step,
