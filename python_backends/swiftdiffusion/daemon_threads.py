@@ -46,9 +46,7 @@ class DaemonThreads:
                 raise Unavailable("the server is shutting down")
             self._waiting.put(run)
             if not self._idle.acquire(blocking=False) and len(self._threads) < self._count:
-                thread = threading.Thread(
-                    target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True
-                )
+                thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
                 self._threads.append(thread)
                 thread.start()
         return future

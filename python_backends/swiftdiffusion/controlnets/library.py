@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
+import torch
+
+from swiftdiffusion.denoising.conditioning import blank
 from swiftdiffusion.engines import Engine, make_engine
-from swiftdiffusion.errors import NotFound, Unavailable, shorten
-from swiftdiffusion.networks.controlnet import ControlNet, load_controlnet
+from swiftdiffusion.errors import InvalidArgument, NotFound, Unavailable, shorten
+from swiftdiffusion.networks.controlnet import load_controlnet
 from swiftdiffusion.networks.weight_files import count_weights
 from swiftdiffusion.placement import NetworkConfiguration, Placement
 
+_log = logging.getLogger("swiftdiffusion")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-
-
-class Prepare(Protocol):
-    """What is done with an engine before it is used, such as warming it up."""
-
-    def __call__(self, engine: Engine, network: ControlNet) -> None:
-        """Use `engine`, which runs `network`."""
 
 
 @dataclass(frozen=True)
@@ -30,24 +27,46 @@ class LoadedControlNet:
 
     engine: Engine
     nbytes: int  # of its parameters
+    latent_channels: int
+    pixels_a_latent: int  # on a side
+
+    def shape_sample(self, batch: int, height: int, width: int) -> tuple[int, ...]:
+        """The sample's shape, [batch, 4, h, w], for pictures of height x width pixels."""
+        return (batch, self.latent_channels, height // self.pixels_a_latent, width // self.pixels_a_latent)
 
 
 class ControlNetLibrary:
     """Diffusers folders by name; those of a folder of folders are looked for anew each time."""
 
     def __init__(
-        self, folders: Path | Mapping[str, Path], configuration: NetworkConfiguration, placement: Placement, prepare: Prepare
+        self,
+        folders: Path | Mapping[str, Path],
+        configuration: NetworkConfiguration,
+        prompt_tokens: int,
+        placement: Placement,
     ) -> None:
-        """Args: a folder of diffusers folders, or some by name; engine, captures and plans; where they run."""
-        self._folders, self._configuration, self._placement, self._prepare = folders, configuration, placement, prepare
+        """Open it.
+
+        Args:
+            folders: a folder of diffusers folders, or some of them by name.
+            configuration: engine, captures, plans and what to warm up.
+            prompt_tokens: of the prompts to warm up for.
+            placement: where the ControlNets run.
+        """
+        self._folders, self._configuration = folders, configuration
+        self._prompt_tokens, self._placement = prompt_tokens, placement
 
     def names(self) -> list[str]:
         """Those that are there now, sorted; raises Unavailable for a folder that cannot be read."""
         return sorted(self._find())
 
     def measure(self, name: str) -> int:
-        """The bytes of its parameters on the device, read from its files' headers."""
-        return count_weights(self._folder(name)) * self._placement.dtype.itemsize
+        """The bytes of its parameters on the device, read from its files' headers; raises Unavailable."""
+        try:
+            return count_weights(self._folder(name)) * self._placement.dtype.itemsize
+        except (InvalidArgument, OSError) as error:  # which names paths
+            _log.error("ControlNet %r cannot be loaded: %s", name, error)
+            raise Unavailable(f"ControlNet {name!r} cannot be loaded: its weights are missing or damaged") from None
 
     def load(self, name: str) -> LoadedControlNet:
         """Read it, and make it ready."""
@@ -55,11 +74,15 @@ class ControlNetLibrary:
         network = load_controlnet(folder, self._placement.dtype)
         nbytes = sum(weight.nbytes for weight in network.weights().values())
         plan = configuration.plan(f"controlnet_{folder.name}")
-        engine = make_engine(
-            configuration.engine, network, self._placement, captures=configuration.captures, plan=plan
-        )
-        self._prepare(engine, network)
-        return LoadedControlNet(engine, nbytes)
+        engine = make_engine(configuration.engine, network, self._placement, captures=configuration.captures, plan=plan)
+        loaded = LoadedControlNet(engine, nbytes, network.latent_channels, network.pixels_a_latent)
+        for height, width in configuration.warm_up_sizes:
+            empty = blank(network, self._prompt_tokens, height, width, self._placement)
+            sample = empty.pooled.new_zeros(loaded.shape_sample(empty.batch, height, width))
+            image = empty.pooled.new_zeros((1, 3, height, width))
+            timestep = sample.new_ones((), dtype=torch.float32)
+            engine(sample, timestep, empty.prompt_embeds, empty.pooled, empty.time_ids, image)
+        return loaded
 
     def _folder(self, name: str) -> Path:
         folders = self._find()

@@ -80,7 +80,9 @@ class Shelf(Generic[Item]):
         there = library.names()
         for name in pinned:
             if name not in there:
-                raise InvalidArgument(f"parameter 'pinned' names {shorten(name)}; there are: {', '.join(there) or 'none'}")
+                raise InvalidArgument(
+                    f"parameter 'pinned' names {shorten(name)}; there are: {', '.join(there) or 'none'}"
+                )
         self._pinned_bytes = sum(library.measure(name) for name in self._pinned)
         if budget and self._pinned_bytes > budget:
             raise InvalidArgument(
@@ -175,7 +177,7 @@ class Shelf(Generic[Item]):
         return slot
 
     def _choose_dropped(self, name: str, need: int) -> list[str] | None:
-        """What makes room for `need` bytes; None where there is none at the moment, Unavailable where there never is."""
+        """What makes room for `need` bytes; None if nothing does now. Raises Unavailable if nothing ever will."""
         if not self._budget:
             return []
         pinned = self._pinned_bytes if name not in self._pinned else 0
