@@ -166,9 +166,9 @@ def test_a_dead_controlnet_does_not_hold_the_gpu(service, network, pool, blow):
     link.residuals()
     torch.cuda.synchronize()  # waits for the residuals, until the watch lets it go
     assert time.monotonic() - start < TERMS.timeout_s + 1
-    with pytest.raises(Unavailable, match="'edges' (ended|gave no)"):
+    with pytest.raises(Unavailable, match=r"'edges' (ended|gave no)"):
         attachment.check()
-    with pytest.raises(Unavailable, match="'edges' (ended|gave no)"):
+    with pytest.raises(Unavailable, match=r"'edges' (ended|gave no)"):
         link.start_step(samples[2], TIMESTEPS[2])
     attachment.close()
     assert time.monotonic() - start < 2 * TERMS.timeout_s + 1

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from swiftdiffusion.controlnets.library import LoadedControlNet
 from swiftdiffusion.controlnets.session import Attached, ControlNetSession
 from swiftdiffusion.engines.session import Session, SimpleSession
 from swiftdiffusion.placement import DTYPES, Placement
@@ -60,15 +61,16 @@ def main() -> None:
     placement = Placement(torch.device(form["device"]), DTYPES[form["dtype"]])
     if placement.device.type == "cuda":
         torch.cuda.set_device(placement.device)
-    engine = ReadyEngine(make_residuals(form["residuals"], placement))
+    residuals = make_residuals(form["residuals"], placement)
+    batch, channels, height, width = form["sample"]
+    controlnet = LoadedControlNet(ReadyEngine(residuals), residuals.nbytes, channels, pixels_a_latent=1)
 
     @contextmanager
-    def lend(check: Callable[[], None]) -> Iterator[ReadyEngine]:
-        yield engine
+    def lend(check: Callable[[], None]) -> Iterator[LoadedControlNet]:
+        yield controlnet
 
-    nothing = torch.zeros(1, device=placement.device, dtype=placement.dtype)
-    timesteps = torch.zeros(form["steps"], device=placement.device)
-    attached = Attached(tuple(form["sample"]), timesteps, nothing, nothing, nothing, nothing)
+    prompts, image = (torch.zeros(shape, device=placement.device, dtype=placement.dtype) for shape in ((batch, 1), (1, 3, height, width)))
+    attached = Attached(torch.zeros(form["steps"], device=placement.device), prompts, prompts, prompts, image)
     print(READY, flush=True)
     for line in sys.stdin:
         ControlNetSession(line.strip(), attached, lend, placement).start(lambda: None)
