@@ -69,7 +69,7 @@ def main() -> None:
     def lend(check: Callable[[], None]) -> Iterator[LoadedControlNet]:
         yield controlnet
 
-    prompts, image = (torch.zeros(shape, device=placement.device, dtype=placement.dtype) for shape in ((batch, 1), (1, 3, height, width)))
+    prompts, image = torch.zeros((batch, 1)).to(residuals), torch.zeros((1, 3, height, width)).to(residuals)
     attached = Attached(torch.zeros(form["steps"], device=placement.device), prompts, prompts, prompts, image)
     print(READY, flush=True)
     for line in sys.stdin:
