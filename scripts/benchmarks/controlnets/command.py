@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Measure ControlNets as a service. `steps`: what a denoising step takes without a ControlNet, with one on the second GPU,
 with one on the same GPU, with tensors by BLS, and with guidance on two GPUs, in one tritonserver; and whether the
-pictures are the same. `data_path`: the residuals of one SDXL step from process to process, without Triton. On two GPUs
-the checkpoint of `steps` is SDXL's configuration with random weights in fp16; without one it is the small `shapes` in
-fp32, and what takes two is left out, which the report says. controlnets.json is rewritten after each row; with --resume
-rows that it has are kept, so that several calls fill one file. controlnets.png is drawn at the end.
+pictures are the same. `data_path`: the residuals of one SDXL step from process to process, without Triton. `failures`:
+the ControlNet's process is killed mid-request, again and again; what the sender is told and when, and whether the next
+requests are right. `soak`: requests with random ControlNets, of which there are more than there is room for. These two
+draw with the small `shapes`, and look at the memory of GPUs and /dev/shm, so nothing else should run. On GPUs the
+checkpoint of `steps` is SDXL's configuration with random weights in fp16; without one it is `shapes` in fp32. What
+takes more GPUs than there are is left out, which the report says. controlnets.json is rewritten after each row; with
+--resume rows that it has are kept, so that several calls fill one file. controlnets.png is drawn at the end.
 """
-PARTS = ("steps", "data_path")
+PARTS = ("steps", "data_path", "failures", "soak")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +55,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--slow-steps", type=_count, nargs=2, metavar="N", help="the same for BLS (default: 1 4; of shapes 2 10)"
     )
     parser.add_argument("--repeats", type=_count, default=5, metavar="N", help="of `steps` (default: %(default)s)")
+    parser.add_argument("--kills", type=_count, metavar="N", help="of `failures` (default: 20; without a GPU 4)")
+    parser.add_argument("--requests", type=_count, metavar="N", help="of `soak` (default: 200; without a GPU 40)")
     parser.add_argument("--resume", action="store_true", help="keep the rows that the JSON has, and add to them")
 
 
@@ -99,25 +104,40 @@ def work(options: argparse.Namespace) -> int:
 
 def measure(part: str, checkpoint: str, options: argparse.Namespace, report: GrowingReport, progress: Progress) -> None:
     """Add a part's rows to the report; raises LaunchError where that is not possible."""
+    import torch
+
     if part == "data_path":
         from benchmarks.controlnets.data_path import REPEATS, measure_data_path
 
         measure_data_path(report, REPEATS, progress)
         return
-    from benchmarks.controlnets.steps import Counts, measure_steps
     from benchmarks.serving.checkpoints import prepare_checkpoint
 
-    small = checkpoint == "shapes"
-    folder = (options.checkpoint_folder or OUTPUTS / "benchmark" / checkpoint).absolute()
-    served = prepare_checkpoint(checkpoint, folder, progress)
-    steps = options.steps or ((2, 10) if small else (10, 50))
-    slow_steps = options.slow_steps or ((2, 10) if small else (1, 4))
-    measure_steps(
-        served, folder, options.engine, Counts(tuple(steps), tuple(slow_steps), options.repeats), report, progress
-    )
+    name = checkpoint if part == "steps" else "shapes"
+    folder = OUTPUTS / "benchmark" / name
+    if part == "steps" and options.checkpoint_folder:
+        folder = options.checkpoint_folder.absolute()
+    served = prepare_checkpoint(name, folder, progress)
+    on_gpu = torch.cuda.is_available()
+    if part == "steps":
+        from benchmarks.controlnets.steps import Counts, measure_steps
+
+        steps, slow_steps = ((10, 50), (1, 4)) if name == "sdxl" else ((2, 10), (2, 10))
+        counts = Counts(tuple(options.steps or steps), tuple(options.slow_steps or slow_steps), options.repeats)
+        measure_steps(served, folder, options.engine, counts, report, progress)
+    elif part == "failures":
+        from benchmarks.controlnets.failures import measure_failures
+
+        kills = options.kills or (20 if on_gpu else 4)
+        measure_failures(served, folder, options.engine, kills, report, progress)
+    else:
+        from benchmarks.controlnets.soak import measure_soak
+
+        requests = options.requests or (200 if on_gpu else 40)
+        measure_soak(served, folder, options.engine, requests, report, progress)
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 100")
+    if not text.isdecimal() or not 1 <= int(text) <= 10_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 10000")
     return int(text)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.bars import Bar, divide
-from benchmarks.controlnets.rows import DATA_PATH, PICTURES, STEPS, read_figure
+from benchmarks.controlnets.rows import DATA_PATH, FAILURES, PICTURES, SOAK, STEPS, read_figure
 from benchmarks.runs import Row
+from swiftdiffusion.lane import LaneConfiguration
 
+KILLS, REQUESTS = 20, 200  # of the parts `failures` and `soak`
+GROWTH_MIB = 16.0  # of all GPUs, and of /dev/shm: far less than anything that leaks each time would add up to
 ROUNDING = 0.01  # ten times fp16's, which every one of a picture's steps rounds to
 
 
@@ -17,7 +20,15 @@ def judge(rows: Sequence[Row]) -> dict[str, Bar]:
     def step(name: str) -> float | None:
         return read_figure(rows, STEPS, name, "step_ms")
 
+    bound = LaneConfiguration.controlnet_timeout_s + 1
     one_gpu = min((ms for ms in (step("near"), step("near_bls")) if ms is not None), default=None)
+
+    def failure(name: str) -> float | None:
+        return read_figure(rows, FAILURES, "kill", name)
+
+    def soak(name: str) -> float | None:
+        return read_figure(rows, SOAK, "random", name)
+
     return {
         "step_far_vs_none": Bar(
             divide(step("far"), step("none")), 1.12, "step with a ControlNet on the second GPU / without"
@@ -39,4 +50,19 @@ def judge(rows: Sequence[Row]) -> dict[str, Bar]:
             ROUNDING,
             "picture with guidance on two GPUs against one, relative difference",
         ),
+        "kills_clean": Bar(failure("clean"), KILLS, "kills mid-request that gave a clean error in time", at_least=True),
+        "kills_slowest_error_s": Bar(failure("slowest_error_s"), bound, "from the kill to the error, the slowest, s"),
+        "kills_following_right": Bar(
+            failure("following_right"), KILLS, "next requests, without the ControlNet, that were right", at_least=True
+        ),
+        "kills_repaired_right": Bar(
+            failure("repaired_right"), KILLS, "requests with the ControlNet that were right after repair", at_least=True
+        ),
+        "kills_gpu_growth_mib": Bar(failure("gpus_growth_mib"), GROWTH_MIB, "growth over all kills, GPUs, MiB"),
+        "kills_shared_growth_mib": Bar(failure("shared_growth_mib"), GROWTH_MIB, "the same, /dev/shm"),
+        "soak_requests_right": Bar(
+            soak("right"), REQUESTS, "requests with random ControlNets and evictions that were right", at_least=True
+        ),
+        "soak_gpu_growth_mib": Bar(soak("gpus_growth_mib"), GROWTH_MIB, "growth over these requests, GPUs, MiB"),
+        "soak_shared_growth_mib": Bar(soak("shared_growth_mib"), GROWTH_MIB, "the same, /dev/shm"),
     }

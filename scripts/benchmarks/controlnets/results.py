@@ -10,11 +10,21 @@ from PIL import Image
 from benchmarks.bars import Bar, format_bars
 from benchmarks.chart import draw_chart
 from benchmarks.controlnets.configurations import CONFIGURATIONS
-from benchmarks.controlnets.rows import DATA_PATH, PICTURES, STEPS, UNMEASURED, find_row
+from benchmarks.controlnets.rows import DATA_PATH, FAILURES, PICTURES, SOAK, STEPS, UNMEASURED, find_row
 from benchmarks.runs import Row
 from benchmarks.table import format_table
 
+CHART = {
+    "ms": {"one GPU": ("none", "near"), "two GPUs": ("", "far"), "split": ("split", "split_far")},
+    "residuals by BLS, ms": {"one GPU": ("none", "near_bls"), "two GPUs": ("", "far_bls")},
+}
+"""Panels, groups in them, and the configurations of their bars: without and with a ControlNet."""
 LABELS = {one.name: one.label for one in CONFIGURATIONS}
+GROWTH: dict[str, Callable[[Row], Any]] = {
+    "GPUs, MiB more": lambda row: row["gpus_growth_mib"],
+    "/dev/shm": lambda row: row["shared_growth_mib"],
+    "host": lambda row: row["host_growth_mib"],
+}
 SECTIONS: dict[str, tuple[str, dict[str, Callable[[Row], Any]]]] = {
     STEPS: (
         "step",
@@ -44,6 +54,29 @@ SECTIONS: dict[str, tuple[str, dict[str, Callable[[Row], Any]]]] = {
             "release, ms": lambda row: row["release_ms"],
         },
     ),
+    FAILURES: (
+        "failures",
+        {
+            "kills": lambda row: row["kills"],
+            "transport": lambda row: row["controlnet"]["transport"],
+            "clean errors": lambda row: row["clean"],
+            "slowest, s": lambda row: row["slowest_error_s"],
+            "next right": lambda row: row["following_right"],
+            "slowest, s ": lambda row: row["slowest_following_s"],
+            "repaired right": lambda row: row["repaired_right"],
+            "slowest, s  ": lambda row: row["slowest_repair_s"],
+            **GROWTH,
+        },
+    ),
+    SOAK: (
+        "soak",
+        {
+            "requests": lambda row: row["requests"],
+            "right": lambda row: row["right"],
+            "evictions": lambda row: row["evictions"],
+            **GROWTH,
+        },
+    ),
 }
 
 
@@ -60,23 +93,18 @@ def format_rows(rows: Sequence[Row], bars: Mapping[str, Bar]) -> str:
 
 def draw_rows(rows: Sequence[Row], checkpoint: str) -> Image.Image:
     """A step's time in each configuration as bars."""
-    found = {name: find_row(rows, STEPS, name) for name in LABELS}
-    fast = {one.name: one.label for one in CONFIGURATIONS if not one.is_slow}
+
+    def step(name: str) -> float | None:
+        row = find_row(rows, STEPS, name)
+        return None if row is None else row["step_ms"]
+
+    series = ["no ControlNet", "one ControlNet"]
     panels = {
-        title: {
-            label: {"a step": None if (row := found[name]) is None else row["step_ms"]} for name, label in some.items()
-        }
-        for title, some in (
-            ("a step, ms", fast),
-            ("by BLS, ms", {name: label for name, label in LABELS.items() if name not in fast}),
-        )
+        title: {group: dict(zip(series, map(step, names), strict=True)) for group, names in groups.items()}
+        for title, groups in CHART.items()
     }
-    return draw_chart(
-        f"{checkpoint}: one ControlNet, one request at a time",
-        "through tritonserver; shorter is better",
-        ["a step"],
-        panels,
-    )
+    title = f"{checkpoint}: a step, one request at a time"
+    return draw_chart(title, "through tritonserver; shorter is better", series, panels)
 
 
 def _label(row: Row) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.runs import GrowingReport, Row
 
-STEPS, PICTURES, DATA_PATH = "steps", "pictures", "data_path"
+STEPS, PICTURES, DATA_PATH, FAILURES, SOAK = "steps", "pictures", "data_path", "failures", "soak"
 UNMEASURED = ("failed", "left_out")  # a row with one of these says why it has no figures
 
 
