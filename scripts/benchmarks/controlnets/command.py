@@ -55,8 +55,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--slow-steps", type=_count, nargs=2, metavar="N", help="the same for BLS (default: 1 4; of shapes 2 10)"
     )
     parser.add_argument("--repeats", type=_count, default=5, metavar="N", help="of `steps` (default: %(default)s)")
-    parser.add_argument("--kills", type=_count, metavar="N", help="of `failures` (default: 20; without a GPU 4)")
-    parser.add_argument("--requests", type=_count, metavar="N", help="of `soak` (default: 200; without a GPU 40)")
+    parser.add_argument("--kills", type=_count, metavar="N", help="of `failures` (default: 20; without a GPU 2)")
+    parser.add_argument("--requests", type=_count, metavar="N", help="of `soak` (default: 200; without a GPU 20)")
     parser.add_argument("--resume", action="store_true", help="keep the rows that the JSON has, and add to them")
 
 
@@ -128,12 +128,12 @@ def measure(part: str, checkpoint: str, options: argparse.Namespace, report: Gro
     elif part == "failures":
         from benchmarks.controlnets.failures import measure_failures
 
-        kills = options.kills or (20 if on_gpu else 4)
+        kills = options.kills or (20 if on_gpu else 2)
         measure_failures(served, folder, options.engine, kills, report, progress)
     else:
         from benchmarks.controlnets.soak import measure_soak
 
-        requests = options.requests or (200 if on_gpu else 40)
+        requests = options.requests or (200 if on_gpu else 20)
         measure_soak(served, folder, options.engine, requests, report, progress)
 
 

@@ -10,7 +10,7 @@ from benchmarks.runs import Row
 from swiftdiffusion.lane import LaneConfiguration
 
 KILLS, REQUESTS = 20, 200  # of the parts `failures` and `soak`
-GROWTH_MIB = 16.0  # of all GPUs, and of /dev/shm: far less than anything that leaks each time would add up to
+GROWTH_MIB = 16.0  # far less than anything that leaks each time adds up to
 ROUNDING = 0.01  # ten times fp16's, which every one of a picture's steps rounds to
 
 
@@ -28,6 +28,9 @@ def judge(rows: Sequence[Row]) -> dict[str, Bar]:
 
     def soak(name: str) -> float | None:
         return read_figure(rows, SOAK, "random", name)
+
+    def share(name: str) -> float | None:
+        return divide(failure(name), failure("kills"))
 
     return {
         "step_far_vs_none": Bar(
@@ -50,19 +53,25 @@ def judge(rows: Sequence[Row]) -> dict[str, Bar]:
             ROUNDING,
             "picture with guidance on two GPUs against one, relative difference",
         ),
-        "kills_clean": Bar(failure("clean"), KILLS, "kills mid-request that gave a clean error in time", at_least=True),
+        "kills": Bar(failure("kills"), KILLS, "kills of a ControlNet's process, each within a request", at_least=True),
+        "kills_clean": Bar(share("clean"), 1.0, "of these, with a clean error in time", at_least=True),
         "kills_slowest_error_s": Bar(failure("slowest_error_s"), bound, "from the kill to the error, the slowest, s"),
         "kills_following_right": Bar(
-            failure("following_right"), KILLS, "next requests, without the ControlNet, that were right", at_least=True
+            share("following_right"), 1.0, "next requests, without the ControlNet, right", at_least=True
         ),
         "kills_repaired_right": Bar(
-            failure("repaired_right"), KILLS, "requests with the ControlNet that were right after repair", at_least=True
+            share("repaired_right"), 1.0, "requests with the ControlNet after its repair, right", at_least=True
         ),
         "kills_gpu_growth_mib": Bar(failure("gpus_growth_mib"), GROWTH_MIB, "growth over all kills, GPUs, MiB"),
-        "kills_shared_growth_mib": Bar(failure("shared_growth_mib"), GROWTH_MIB, "the same, /dev/shm"),
-        "soak_requests_right": Bar(
-            soak("right"), REQUESTS, "requests with random ControlNets and evictions that were right", at_least=True
+        "kills_shared_growth_mib": Bar(
+            failure("shared_growth_mib"), GROWTH_MIB, "growth over all kills, /dev/shm, MiB"
         ),
+        "soak_requests": Bar(
+            soak("requests"), REQUESTS, "requests with random ControlNets, some of them evicted", at_least=True
+        ),
+        "soak_right": Bar(divide(soak("right"), soak("requests")), 1.0, "of these, right", at_least=True),
         "soak_gpu_growth_mib": Bar(soak("gpus_growth_mib"), GROWTH_MIB, "growth over these requests, GPUs, MiB"),
-        "soak_shared_growth_mib": Bar(soak("shared_growth_mib"), GROWTH_MIB, "the same, /dev/shm"),
+        "soak_shared_growth_mib": Bar(
+            soak("shared_growth_mib"), GROWTH_MIB, "growth over these requests, /dev/shm, MiB"
+        ),
     }
