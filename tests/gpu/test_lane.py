@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from swiftdiffusion.configuration import Location
+from swiftdiffusion.controlnets.catalogue import Catalogue
 from swiftdiffusion.lane import Lane, LaneConfiguration
 from swiftdiffusion.placement import Placement
 from swiftdiffusion.services.controlnet import ControlNetConfiguration, ControlNetService
@@ -45,12 +46,12 @@ class LocalLane:
         configuration = LaneConfiguration(
             pipeline=PIPELINE, adapters=ADAPTERS, width=128, height=128, size_min=64, size_max=256, **parameters
         )
-        self.lane = Lane(
-            configuration,
-            placement,
-            lambda model, _, inputs: threads.submit(services[model].answer, inputs),
-            lambda: ["edges"],
-        )
+
+        def call(model, _, inputs):
+            return threads.submit(services[model].answer, inputs)
+
+        catalogue = Catalogue(call, lambda: ["controlnet_edges"], bool, "controlnet_", timeout_s=2)
+        self.lane = Lane(configuration, placement, call, catalogue)
 
     def draw(self, **changes):
         tensors = {

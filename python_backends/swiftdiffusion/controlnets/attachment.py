@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +15,10 @@ from torch import Tensor
 from swiftdiffusion.controlnets.bls_link import BlsLink
 from swiftdiffusion.controlnets.ipc_link import IpcLink
 from swiftdiffusion.controlnets.mailbox import Form, Mailbox, MailboxPool
-from swiftdiffusion.controlnets.messages import BLS, IPC, READY, TRANSPORTS, News, Offer, pack_offer
+from swiftdiffusion.controlnets.messages import BLS, IPC, RAN, READY, TRANSPORTS, News, Offer, pack_offer
 from swiftdiffusion.controlnets.pulse import Pulse
 from swiftdiffusion.denoising.conditioning import Conditioning
-from swiftdiffusion.errors import InvalidArgument, Unavailable
+from swiftdiffusion.errors import InvalidArgument, Lost, Unavailable
 from swiftdiffusion.lifeline import Lifeline
 from swiftdiffusion.services.clients import Call, to_array
 from swiftdiffusion.services.contracts import CONTROLNET
@@ -49,6 +49,7 @@ class Subject:
     image: NDArray[np.uint8]  # the reference [height, width, 3]
     timesteps: Tensor  # [steps], of those in which it acts
     form: Form  # of what is exchanged
+    trace: bool = False  # whether it is to say when each step was computed
 
 
 class Attachment:
@@ -65,12 +66,13 @@ class Attachment:
             terms: the lane's.
             pool: where mailboxes come from.
         """
-        self.name = name
+        self.name, self.model = name, model
         self._reason = ""
-        self._call, self._model, self._terms, self._pool = call, model, terms, pool
+        self._call, self._terms, self._pool = call, terms, pool
         self._subject = subject
         self._mailbox: Mailbox | None = None
         self._link: IpcLink | BlsLink | None = None
+        self.spans: Sequence[Mapping[str, Any]] = ()  # once it is closed, if they were asked for
         self._lifeline = Lifeline()
         conditioning = subject.conditioning
         self._answer = call(
@@ -84,6 +86,7 @@ class Attachment:
                 "time_ids": to_array(conditioning.time_ids),
                 "image": subject.image,
                 "timesteps": to_array(subject.timesteps),
+                "trace": np.array([subject.trace]),
             },
         )
 
@@ -91,7 +94,7 @@ class Attachment:
         """Name, model and transport, and why memory is not shared where it is not; fit for JSON."""
         transport = self._link.transport if self._link else ""
         reason = {"reason": self._reason} if self._reason else {}
-        return {"name": self.name, "model": self._model, "transport": transport, **reason}
+        return {"name": self.name, "model": self.model, "transport": transport, **reason}
 
     @property
     def pid(self) -> int | None:
@@ -132,17 +135,22 @@ class Attachment:
         """Let the ControlNet go, and wait until it has; a mailbox that it may still write to is not used again."""
         if self._link is not None:
             self._link.close()
-        ended = self._lifeline.end(self._terms.timeout_s)
+        ended = self._lifeline.end(self._terms.timeout_s, self._read_last)
         self._lifeline.cut()
         if self._mailbox is not None:
             (self._pool.put if ended else Mailbox.close)(self._mailbox)
+
+    def _read_last(self, message: bytes) -> None:
+        news = News.unpack(message)
+        if news.state == RAN:
+            self.spans = news.spans
 
     def _hand_over(self, check: Callable[[], None]) -> None:
         deadline = time.monotonic() + self._terms.timeout_s
         while not self._lifeline.is_taken(LISTEN_S):
             check()
             if self._answer.done():
-                self._answer.result()  # a refusal, mostly
+                self._name(self._answer)  # a refusal, mostly
             if time.monotonic() > deadline:
                 raise Unavailable(f"ControlNet {self.name!r} did not answer within {self._terms.timeout_s:g} s")
         offer: Offer | None = None
@@ -163,16 +171,23 @@ class Attachment:
                 return news
         raise Unavailable(f"ControlNet {self.name!r} was not ready within {self._terms.attach_timeout_s:g} s")
 
+    def _name(self, answer: Future[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+        """What the model answered; raises what it raised, and says which ControlNet died."""
+        try:
+            return answer.result()
+        except Lost as error:
+            raise Lost(f"ControlNet {self.name!r} is lost: {error}") from None
+
     def _call_step(self, sample: Tensor, timestep: Tensor) -> Future[NDArray[np.float32]]:
         residuals: Future[NDArray[np.float32]] = Future()
 
         def deliver(done: Future[dict[str, NDArray[Any]]]) -> None:
-            if error := done.exception():
+            try:
+                residuals.set_result(self._name(done)["residuals"])
+            except BaseException as error:
                 residuals.set_exception(error)
-            else:
-                residuals.set_result(done.result()["residuals"])
 
         session = np.array([self._lifeline.token.encode()], dtype=np.object_)
         step = {"session": session, "sample": to_array(sample), "timestep": to_array(timestep.reshape(1))}
-        self._call(self._model, CONTROLNET, step).add_done_callback(deliver)
+        self._call(self.model, CONTROLNET, step).add_done_callback(deliver)
         return residuals

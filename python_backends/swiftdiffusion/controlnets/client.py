@@ -9,25 +9,25 @@ from typing import Any
 from torch import Tensor
 
 from swiftdiffusion.controlnets.attachment import Attachment, Subject, Terms
+from swiftdiffusion.controlnets.catalogue import Catalogue
 from swiftdiffusion.controlnets.mailbox import Form, MailboxPool
 from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.denoising.controls import Control, acts_in
+from swiftdiffusion.denoising.stopwatch import Stopwatch
 from swiftdiffusion.request.request import ControlUse
 from swiftdiffusion.services.clients import Call
-
-Locate = Callable[[str], str]  # a ControlNet's name -> the Triton model that serves it
 
 
 class ControlNetClient:
     """Attaches ControlNets to requests, and keeps the memory that they share with the lane."""
 
-    def __init__(self, call: Call, locate: Locate, terms: Terms, mailboxes: int) -> None:
+    def __init__(self, call: Call, catalogue: Catalogue, terms: Terms, mailboxes: int) -> None:
         """Args: how models are called, who serves what, the lane's terms, and how many mailboxes are kept."""
-        self._call, self._locate, self._terms = call, locate, terms
+        self._call, self._catalogue, self._terms = call, catalogue, terms
         self._pool = MailboxPool(mailboxes)
 
     def attach(
-        self, uses: Sequence[ControlUse], conditioning: Conditioning, form: Form, timesteps: Tensor
+        self, uses: Sequence[ControlUse], conditioning: Conditioning, form: Form, timesteps: Tensor, trace: bool = False
     ) -> AttachedControlNets:
         """Begin attaching those that act at all; they prepare themselves meanwhile.
 
@@ -36,14 +36,15 @@ class ControlNetClient:
             conditioning: what its branch of the UNet sees.
             form: of what is exchanged in a step.
             timesteps: [steps], all of the request's.
+            trace: whether they are to say when each step was computed.
         """
         attached = AttachedControlNets()
         try:
             for use in uses:
                 acting = [step for step in range(len(timesteps)) if acts_in(step, len(timesteps), use.start, use.end)]
                 if acting:
-                    subject = Subject(conditioning, use.image, timesteps[acting], form)
-                    model = self._locate(use.name)
+                    subject = Subject(conditioning, use.image, timesteps[acting], form, trace)
+                    model = self._catalogue.locate(use.name)
                     attached.add(use, Attachment(self._call, model, use.name, subject, self._terms, self._pool))
         except BaseException:
             attached.close()
@@ -77,9 +78,19 @@ class AttachedControlNets:
         for _, attachment in self._attachments:
             attachment.check()
 
+    def models(self) -> set[str]:
+        """The models that serve them."""
+        return {attachment.model for _, attachment in self._attachments}
+
     def describe(self) -> list[dict[str, Any]]:
         """For the response's ``info``: name, model and transport of each, and why it is not the faster one."""
         return [attachment.describe() for _, attachment in self._attachments]
+
+    def note_spans(self, stopwatch: Stopwatch) -> None:
+        """Note when each step was computed, if that was asked for; to be called when closed."""
+        for use, attachment in self._attachments:
+            for span in attachment.spans:
+                stopwatch.note("controlnet", f"{use.name} on {span['track']}", span["start"], span["end"])
 
     def close(self) -> None:
         """Let all go."""
