@@ -1,0 +1,40 @@
+"""`scripts/benchmark controlnets` in small, on the CPU: every part that needs no second GPU, through real servers."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from commands.benchmark import parse_options, work
+
+SMALL = ["--checkpoint", "shapes", "--engine", "torch", "--steps", "1", "3", "--slow-steps", "1", "3"]
+FEW = ["--repeats", "1", "--kills", "1", "--requests", "6"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="what is left out on the CPU is measured here")
+def test_all_parts_on_the_cpu(tmp_path, capsys):
+    options = ["controlnets", "--out", str(tmp_path), *SMALL, *FEW]
+    assert work(parse_options(options)) == 0
+    report = json.loads((tmp_path / "controlnets.json").read_text())
+    rows = {(row["part"], row["name"]): row for row in report["rows"]}
+    assert all("left_out" in rows["steps", name] for name in ("far", "far_bls", "split", "split_far"))
+    assert all("left_out" in rows["data_path", name] for name in ("far", "near"))
+    assert [one["transport"] for one in rows["steps", "near"]["controlnets"]] == ["bls"]
+    assert all(len(rows["steps", name]["seconds"]) == 2 for name in ("none", "near", "near_bls"))
+    assert rows["pictures", "near_vs_near_bls"]["max_difference"] == 0
+    assert rows["pictures", "near_vs_none"]["max_difference"] > 1
+    kill = rows["failures", "kill"]
+    assert (kill["kills"], kill["clean"], kill["following_right"], kill["repaired_right"]) == (1, 1, 1, 1)
+    assert kill["slowest_error_s"] <= kill["timeout_s"] + 1
+    assert "UNAVAILABLE: ControlNet 'edges'" in kill["sentences"][0]
+    soak = rows["soak", "random"]
+    assert (soak["requests"], soak["right"]) == (6, 6)
+    assert soak["evictions"] > 0
+    assert report["bars"]["step_far_vs_none"]["met"] is None
+    assert report["bars"]["kills_clean"]["met"] is True
+    with Image.open(tmp_path / "controlnets.png") as chart:
+        assert chart.width > 1000
+    assert work(parse_options([*options, "--resume"])) == 0  # nothing is measured anew
+    assert len(json.loads((tmp_path / "controlnets.json").read_text())["runs"]) == 2
+    assert "| kills of a ControlNet's process" in capsys.readouterr().out
