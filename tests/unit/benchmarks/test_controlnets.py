@@ -192,6 +192,7 @@ def test_stubs_are_found_by_their_model_and_their_ancestor(tmp_path):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
+    assert parent.stdout is not None
     try:
         assert parent.stdout.readline()
         (stub,) = find_stubs(parent.pid, "controlnet_edges")
