@@ -19,13 +19,13 @@ from tritonclient.grpc.aio import InferenceServerClient
 
 from benchmarks.controlnets.asking import LANE, ask_once, compose, draw
 from benchmarks.controlnets.processes import find_stubs
+from benchmarks.controlnets.repository import choose_last, write_models
 from benchmarks.controlnets.rows import FAILURES, describe_row, read_figure
 from benchmarks.controlnets.usage import Usage, describe_growth, read_usage
 from benchmarks.runs import GrowingReport
 from benchmarks.serving.checkpoints import ServedCheckpoint
 from benchmarks.serving.client import Reply, ask
 from benchmarks.serving.deployment import serve_repository
-from benchmarks.serving.repositories import write_ours
 from benchmarks.serving.systems import Request
 from launch.problems import LaunchError
 from launch.progress import Progress
@@ -35,7 +35,7 @@ from swiftdiffusion.lane import LaneConfiguration
 TIMEOUT_S = LaneConfiguration.controlnet_timeout_s
 STEPS_ON_GPU, STEPS_ON_CPU = 100, 20  # long enough to be killed in
 EARLY, LATE = 0.3, 0.7  # when the kill comes, as shares of what the request takes undisturbed
-REPAIR_S, PAUSE_S = 120.0, 0.1
+REPAIR_S, PAUSE_S = 120.0, 0.25
 PREFACES = 3  # requests by which the time is known that one takes
 
 
@@ -114,8 +114,9 @@ def measure_failures(
     """Kill `kills` times and add a row, rewritten after each; raises LaunchError where the server does not start."""
     if (read_figure(report.rows, FAILURES, "kill", "kills") or 0) >= kills:
         return
-    adapters = checkpoint.lora_files[0].parent
-    repository = write_ours(checkpoint, adapters, folder / "failures", engine, None, 0, progress)
+    gpus = torch.cuda.device_count()
+    places = {checkpoint.controlnets[0].name: choose_last(gpus)}
+    repository = write_models(checkpoint, places, folder / "failures", engine, gpus, progress)
     with serve_repository(repository, "controlnets-failures", progress) as server:
         trials = Trials(server, checkpoint)
         usages, done = [read_usage()], []

@@ -1,7 +1,9 @@
-"""The model repository of the part `steps`: three lanes and one ControlNet's weights, served on each GPU."""
+"""The model repositories that the parts serve."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -10,92 +12,129 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from benchmarks.controlnets.configurations import AUTO_LANE, BLS_LANE, FAR, NEAR, SPLIT_LANE
 from benchmarks.serving.checkpoints import ServedCheckpoint
-from benchmarks.serving.repositories import NETWORKS, SystemRepository, tune
+from benchmarks.serving.repositories import SystemRepository, tune
 from launch.paths import MODEL_REPOSITORY, PYTHON_BACKENDS
 from launch.progress import Progress
 from swiftdiffusion.controlnets.messages import BLS
 from swiftdiffusion_build.export.subjects import Checkpoint
 from swiftdiffusion_build.layout import Layout
+from swiftdiffusion_build.placement.instance_groups import write_instance_groups
 from swiftdiffusion_build.placement.server_placement import CPU, Gpus, ServerPlacement
 from swiftdiffusion_build.plans.profiles import default_profiles
 from swiftdiffusion_build.repository import write_repository
 
-SECOND = "cuda:1"
-NOT_MEASURED = ("swiftdiffusion_stream",)
+NOT_ASKED = ("swiftdiffusion_stream", "adapters")  # models that would only take time to load
+SHARED = "controlnet_shared"
 
 
-def write_lanes(
-    checkpoint: ServedCheckpoint, adapters: Path, folder: Path, engine: str, gpus: int, progress: Progress
+def choose_first(gpus: int) -> Gpus:
+    """Where lanes are."""
+    return (0,) if gpus else CPU
+
+
+def choose_last(gpus: int) -> Gpus:
+    """Where ControlNets are that a GPU of their own is to be had for."""
+    return (gpus - 1,) if gpus else CPU
+
+
+def write_models(
+    checkpoint: ServedCheckpoint,
+    controlnets: Mapping[str, Gpus],
+    folder: Path,
+    engine: str,
+    gpus: int,
+    progress: Progress,
 ) -> SystemRepository:
-    """Write a repository with the lanes and ControlNets of `CONFIGURATIONS` that `gpus` GPUs can serve.
-
-    Everything is on the first GPU but the ControlNet `far` and half of the guidance of the lane that splits it.
+    """Write a repository with one lane, on the first GPU, and the checkpoint's first ControlNet.
 
     Args:
-        checkpoint: what is served, of its ControlNets the first.
-        adapters: a folder of LoRAs.
+        checkpoint: what is served.
+        controlnets: the names under which that one is served, and where.
         folder: the repository goes into it.
         engine: what runs the networks.
         gpus: how many there are.
         progress: shows what goes on.
     """
-    here: Gpus = (0,) if gpus else CPU
-    places = {NEAR: here, **({FAR: (1,)} if gpus > 1 else {})}
-    placement = ServerPlacement(here, here, {"lane": here}, places)
-    served = Checkpoint(checkpoint.pipeline, tuple(_link(checkpoint.controlnets[0], folder, name) for name in places))
+    here = choose_first(gpus)
+    placement = ServerPlacement(here, here, {"lane": here}, controlnets)
+    links = tuple(link_controlnet(checkpoint.controlnets[0], folder / "linked" / name) for name in controlnets)
     layout = Layout(folder)
     write_repository(
         MODEL_REPOSITORY,
-        served,
-        adapters,
+        Checkpoint(checkpoint.pipeline, links),
+        checkpoint.lora_files[0].parent,
         default_profiles(checkpoint.side),
         layout,
         lambda activity: nullcontext(progress),
         engine=engine,
         placement=placement,
     )
-    models = layout.model_repository
-    for name in NOT_MEASURED:
-        _remove(models / name)
-    for file in models.glob("*/config.pbtxt"):
-        config = _read(file)
-        if config.backend in NETWORKS:
-            tune(config, checkpoint.side, bool(gpus), cache_mb=0)
-            _write(config, file)
-    lane = _read(models / AUTO_LANE / "config.pbtxt")
-    _add_lane(models, lane, BLS_LANE, controlnet_transport=BLS)
+    for name in NOT_ASKED:
+        shutil.rmtree(layout.model_repository / name)
+    for file in layout.model_repository.glob("*/config.pbtxt"):
+        config = _read(file.parent)
+        tune(config, checkpoint.side, bool(gpus), cache_mb=0)
+        _write(config, file.parent)
+    return SystemRepository(layout.model_repository, PYTHON_BACKENDS, placement)
+
+
+def write_lanes(
+    checkpoint: ServedCheckpoint, folder: Path, engine: str, gpus: int, progress: Progress
+) -> SystemRepository:
+    """Write a repository with the lanes and ControlNets of `CONFIGURATIONS` that `gpus` GPUs can serve.
+
+    Everything is on the first GPU but the ControlNet `far` and half of the guidance of the lane that splits it.
+    """
+    places = {NEAR: choose_first(gpus), **({FAR: choose_last(gpus)} if gpus > 1 else {})}
+    repository = write_models(checkpoint, places, folder, engine, gpus, progress)
+    _add_lane(repository.models, BLS_LANE, controlnet_transport=BLS)
     if gpus > 1:
-        _add_lane(models, lane, SPLIT_LANE, second_gpu=SECOND)
-    return SystemRepository(models, PYTHON_BACKENDS, placement)
+        _add_lane(repository.models, SPLIT_LANE, second_gpu=f"cuda:{gpus - 1}")
+    return repository
 
 
-def _link(weights: Path, folder: Path, name: str) -> Path:
-    """The ControlNet's folder under another name, by which requests know it."""
-    link = folder / "controlnets" / name
+def write_shared(
+    checkpoint: ServedCheckpoint,
+    controlnets: Path,
+    memory_mb: float,
+    folder: Path,
+    engine: str,
+    gpus: int,
+    progress: Progress,
+) -> SystemRepository:
+    """Write a repository in which one model serves all of a folder of ControlNets, on the last GPU.
+
+    `memory_mb` is its parameter; the other arguments are those of `write_models`.
+    """
+    repository = write_models(checkpoint, {}, folder, engine, gpus, progress)
+    config = ModelConfig(backend="controlnet")
+    for name, value in {"controlnets": controlnets, "engine": engine, "memory_mb": memory_mb}.items():
+        config.parameters[name].string_value = str(value)
+    write_instance_groups(config, {"": choose_last(gpus)})
+    tune(config, checkpoint.side, bool(gpus), cache_mb=0)
+    _write(config, repository.models / SHARED)
+    return repository
+
+
+def link_controlnet(weights: Path, link: Path) -> Path:
+    """A ControlNet's folder under another name, by which requests know it."""
     link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
     link.symlink_to(weights.resolve())
     return link
 
 
-def _add_lane(models: Path, lane: ModelConfig, name: str, **parameters: str) -> None:
-    config = ModelConfig()
-    config.CopyFrom(lane)
+def _add_lane(models: Path, name: str, **parameters: str) -> None:
+    config = _read(models / AUTO_LANE)
     for parameter, value in parameters.items():
         config.parameters[parameter].string_value = value
-    (models / name / "1").mkdir(parents=True)
-    _write(config, models / name / "config.pbtxt")
+    _write(config, models / name)
 
 
-def _remove(model: Path) -> None:
-    (model / "config.pbtxt").unlink()
-    (model / "1").rmdir()
-    model.rmdir()
+def _read(model: Path) -> ModelConfig:
+    return text_format.Parse((model / "config.pbtxt").read_text(), ModelConfig())
 
 
-def _read(file: Path) -> ModelConfig:
-    return text_format.Parse(file.read_text(), ModelConfig())
-
-
-def _write(config: ModelConfig, file: Path) -> None:
-    file.write_text(text_format.MessageToString(config))
+def _write(config: ModelConfig, model: Path) -> None:
+    (model / "1").mkdir(parents=True, exist_ok=True)
+    (model / "config.pbtxt").write_text(text_format.MessageToString(config))

@@ -141,8 +141,7 @@ def measure_steps(
             leave_out(report, STEPS, one.name, describe_lack(one.gpus, gpus))
     if all(find_row(report.rows, STEPS, one.name) for one in configurations):
         return
-    loras = checkpoint.lora_files[0].parent
-    repository = write_lanes(checkpoint, loras, folder / "lanes", engine, gpus, progress)
+    repository = write_lanes(checkpoint, folder / "lanes", engine, gpus, progress)
     with serve_repository(repository, "controlnets", progress) as server:
         measurement = StepsMeasurement(server, checkpoint, bool(gpus))
         for row in measurement.measure(configurations, counts, progress):

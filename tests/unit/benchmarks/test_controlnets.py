@@ -15,10 +15,10 @@ from benchmarks.controlnets.failures import Trial
 from benchmarks.controlnets.failures import summarise as summarise_trials
 from benchmarks.controlnets.processes import find_descendants, find_stubs, read_memory
 from benchmarks.controlnets.promises import judge
-from benchmarks.controlnets.repository import write_lanes
+from benchmarks.controlnets.repository import write_lanes, write_shared
 from benchmarks.controlnets.results import draw_rows, format_rows
 from benchmarks.controlnets.rows import DATA_PATH, FAILURES, PICTURES, SOAK, STEPS, describe_row
-from benchmarks.controlnets.soak import MOST, count_evictions, draw_names, link_controlnets, write_shared
+from benchmarks.controlnets.soak import MOST, count_evictions, count_room, draw_names, link_controlnets
 from benchmarks.controlnets.steps import Counts, compare_pictures, summarise
 from benchmarks.controlnets.usage import Usage, describe_growth
 from benchmarks.serving.checkpoints import prepare_checkpoint
@@ -126,9 +126,9 @@ def read_models(repository):
 @pytest.mark.parametrize("gpus", [0, 1, 2])
 def test_what_is_compared_can_be_served(checkpoint, tmp_path, gpus):
     with Progress("writing") as progress:
-        models = read_models(write_lanes(checkpoint, tmp_path, tmp_path, "auto", gpus, progress))
+        models = read_models(write_lanes(checkpoint, tmp_path, "auto", gpus, progress))
     here = [0] if gpus else []
-    assert {name: places for name, (_, places) in models.items() if name != "adapters"} == {
+    assert {name: places for name, (_, places) in models.items()} == {
         "swiftdiffusion": here,
         "swiftdiffusion_bls": here,
         "text_encoder": here,
@@ -153,7 +153,8 @@ def test_what_is_compared_can_be_served(checkpoint, tmp_path, gpus):
 def test_there_is_room_for_some_of_the_soaks_controlnets(checkpoint, tmp_path, gpus):
     weights = link_controlnets(checkpoint, tmp_path / "controlnets")
     with Progress("writing") as progress:
-        models = read_models(write_shared(checkpoint, tmp_path, "auto", gpus, progress))
+        room = count_room(checkpoint, gpus)
+        models = read_models(write_shared(checkpoint, tmp_path / "x", room, tmp_path, "auto", gpus, progress))
     parameters, places = models["controlnet_shared"]
     assert places == ([1] if gpus else [])
     assert [name for name in models if name.startswith("controlnet")] == ["controlnet_shared"]
