@@ -8,19 +8,20 @@ they end the server now and then (tritonserver 2.51: an exception thrown while a
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
-import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Future, as_completed
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from swiftdiffusion.controlnets.claim import Claim, is_announced
 from swiftdiffusion.errors import Lost, Unavailable
 
 PROBES = 4  # questions at a time: a model's instances share them, and one that is dead fails its own
+SETTLE_S = 1.5  # until the calls under way have failed: Triton notices within 1 s, see `_load_anew`
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 300.0  # before the second repair in a row; doubled for each further one
 
 _log = logging.getLogger("swiftdiffusion")
@@ -109,26 +110,48 @@ class Repairs:
         """Begin no further repair; none is waited for."""
         self._closed.set()
 
+    def is_under_way(self, model: str) -> bool:
+        """Whether any process of the server is repairing the model: it is then not to be called."""
+        return is_announced(self._name(model))
+
+    def _name(self, model: str) -> str:
+        return f"repair-{self._control.server}-{model}"
+
     def _repair(self, model: str, patient: _Patient) -> None:
-        with hold_name(f"{self._control.server}-{model}") as held:
-            if not held or self._closed.wait(patient.pause()):  # another lane is at it, or all is over
+        with Claim(self._name(model)) as claim:
+            if not claim.held or not self._control.is_ready(model):  # whoever unloaded it had a reason
                 return
-            if not self._control.is_ready(model) or self._is_well(model):  # whoever unloaded it had a reason
+            if patient.repairs:
+                claim.announce()
+                if self._closed.wait(patient.pause()):
+                    return
+            if self._is_well(model):
                 return
+            claim.announce()
             while not self._load_anew(model, patient) and not self._closed.wait(patient.pause()):
                 if self._control.is_ready(model):  # somebody has seen to it
                     return
 
     def _is_well(self, model: str) -> bool:
-        answers = [self._ask(model) for _ in range(PROBES)]
-        done, hanging = wait(answers, self._patience_s)
-        return not hanging and not any(isinstance(answer.exception(), Lost) for answer in done)
+        """Whether all of its instances answer: first one, then as many as are likely to reach each of them."""
+        return all(self._answer(self._ask(model) for _ in range(count)) for count in (1, PROBES))
+
+    def _answer(self, answers: Iterable[Future[Any]]) -> bool:
+        try:
+            return not any(isinstance(answer.exception(), Lost) for answer in as_completed(answers, self._patience_s))
+        except FutureTimeoutError:
+            return False
 
     def _load_anew(self, model: str, patient: _Patient) -> bool:
-        """Whether the model is loaded again."""
+        """Whether the model is loaded again.
+
+        Nothing may be calling it when it is unloaded: a request that did gets its answer out only when the model is
+        loaded again (tritonserver 2.51, seen).
+        """
         started = time.monotonic()
         try:
             self._control.end_processes(model)  # one that hangs would not unload
+            self._closed.wait(SETTLE_S)
             self._control.unload(model)
             self._control.load(model)
         except Unavailable as error:
@@ -141,19 +164,3 @@ class Repairs:
             with self._lock:
                 patient.repairs += 1
                 patient.ended = time.monotonic()
-
-
-@contextlib.contextmanager
-def hold_name(name: str) -> Iterator[bool]:
-    """Whether this block alone, in all processes of the machine, holds the name; a process's end lets go of it.
-
-    The name is one in Linux's abstract socket namespace, which has no file to leave behind.
-    """
-    digest = hashlib.sha256(name.encode()).hexdigest()[:32]  # a socket's name is at most 107 bytes
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as holder:
-        try:
-            holder.bind(f"\0swiftdiffusion-repair-{digest}")
-        except OSError:
-            yield False
-        else:
-            yield True
