@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ from swiftdiffusion.denoising.loop import Step, denoise
 from swiftdiffusion.denoising.plan import Plan, make_plan
 from swiftdiffusion.denoising.schedulers import load_scheduler_config
 from swiftdiffusion.denoising.stopwatch import Stopwatch
+from swiftdiffusion.denoising.timeline import Timeline
 from swiftdiffusion.engines import make_engine
 from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.networks.vae_decoder import read_latent_extent
@@ -158,9 +160,10 @@ class Lane:
             report: called after every step; without it there are no previews.
         """
         request = accepted.request
-        stopwatch = Stopwatch()
+        stopwatch = Stopwatch(Timeline() if request.trace else None)
         check()
         plan: Plan = self._plan(request.scheduler, request.steps)
+        loading_since = time.monotonic()
         with stopwatch("loras"):
             loras = BoundedLoras(
                 self._loader,
@@ -172,20 +175,20 @@ class Lane:
                 check,
             )
         with stopwatch("text_encoder"):
-            conditioning, cached = self._condition(request)
+            conditioning, cached = self._condition(request, stopwatch)
         generator = torch.Generator("cpu").manual_seed(request.seed)
         latents = self._draw_noise(request, generator) * plan.noise_scale
 
         def before_step(step: int) -> None:
             check()
-            with stopwatch("loras"):
+            with stopwatch("loras", self._placement.device):
                 loras.settle(step)
 
         def after_step(step: Step) -> None:
             if report is None:
                 return
             with stopwatch("preview"):
-                report(Progress(step.number, step.of, stopwatch.total, self._preview(request, step)))
+                report(Progress(step.number, step.of, stopwatch.total, self._preview(request, step, stopwatch)))
 
         shares = self._unets.share(conditioning)
         with self._attach(request, shares, latents, plan.timesteps) as attached:
@@ -207,10 +210,16 @@ class Lane:
             )
             check()
             with stopwatch("vae_decoder"):
-                pixels = self._vae_decoder.decode(latents)
+                pixels = self._vae_decoder.decode(latents, stopwatch)
             for controlnets in attached:
                 controlnets.check()
-        return Picture(request, pixels, loras.describe(), attached[0].describe(), cached, stopwatch.report())
+        used = loras.describe()
+        for lora in used:
+            stopwatch.note(f"load {lora['name']}", "loras", loading_since, loading_since + lora["load_seconds"])
+        for controlnets in attached:
+            controlnets.note_spans(stopwatch)
+        controlnets_used = attached[0].describe()
+        return Picture(request, pixels, used, controlnets_used, cached, stopwatch.report(), stopwatch.report_spans())
 
     def close(self) -> None:
         """End the loader's threads and free what is shared with ControlNets."""
@@ -226,11 +235,11 @@ class Lane:
         state, scalar = plan.start(noise[:1]), torch.ones((), device=noise.device)
         self._advance(noise, state, None, plan.weights[0].to(noise.device), scalar, scalar)
 
-    def _condition(self, request: PictureRequest) -> tuple[Conditioning, bool]:
+    def _condition(self, request: PictureRequest, stopwatch: Stopwatch) -> tuple[Conditioning, bool]:
         """The request's conditioning, and whether every prompt in it was remembered."""
         zeros = request.negative_prompt is None and self._zeros_for_no_negative
         negative = [request.negative_prompt or ""] if request.guided and not zeros else []
-        encoded = self._text_encoder.encode([*negative, request.prompt], request.loras)
+        encoded = self._text_encoder.encode([*negative, request.prompt], request.loras, stopwatch)
         embeddings: list[Embedding] = [embedding for embedding, _ in encoded]
         if request.guided and zeros:
             embeddings.insert(0, embeddings[0].zeros())
@@ -257,17 +266,17 @@ class Lane:
                     sample=(given.batch, channels, height, width),
                     residuals=self._unets.count_residuals(given.batch, height, width),
                 )
-                attached.append(self._controlnets.attach(request.controls, given, form, timesteps))
+                attached.append(self._controlnets.attach(request.controls, given, form, timesteps, request.trace))
                 stack.callback(attached[-1].close)
             models = {model for controlnets in attached for model in controlnets.models()}
             with ExitStack() if self._repairs is None else self._repairs.watch(models):
                 yield attached
 
-    def _preview(self, request: PictureRequest, step: Step) -> bytes:
+    def _preview(self, request: PictureRequest, step: Step, stopwatch: Stopwatch) -> bytes:
         if not request.preview_every or step.number % request.preview_every or step.number == step.of:
             return b""
         latents = step.clean
         longest = max(latents.shape[2:])
         if longest > PREVIEW_LATENTS:
             latents = interpolate(latents, scale_factor=PREVIEW_LATENTS / longest, mode="area")
-        return encode_preview(self._vae_decoder.decode(latents))
+        return encode_preview(self._vae_decoder.decode(latents, stopwatch))

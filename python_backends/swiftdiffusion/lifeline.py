@@ -16,7 +16,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from swiftdiffusion.errors import InvalidArgument, Unavailable
 
@@ -80,8 +80,11 @@ class Lifeline:
         credentials = self._connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         return _CREDENTIALS.unpack(credentials)[0]
 
-    def end(self, timeout_s: float) -> bool:
-        """Tell the other end to stop, and wait until it has; returns whether it did within `timeout_s`."""
+    def end(self, timeout_s: float, read: Callable[[bytes], None] = lambda message: None) -> bool:
+        """Tell the other end to stop, and wait until it has; returns whether it did within `timeout_s`.
+
+        What it still sends is given to `read`.
+        """
         if self._connection is None:
             return True
         with contextlib.suppress(OSError):
@@ -91,7 +94,8 @@ class Lifeline:
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            self.receive(left)
+            if message := self.receive(left):
+                read(message)
         return True
 
     def cut(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor
 from swiftdiffusion.controlnets.bls_link import BlsLink
 from swiftdiffusion.controlnets.ipc_link import IpcLink
 from swiftdiffusion.controlnets.mailbox import Form, Mailbox, MailboxPool
-from swiftdiffusion.controlnets.messages import BLS, IPC, READY, TRANSPORTS, News, Offer, pack_offer
+from swiftdiffusion.controlnets.messages import BLS, IPC, RAN, READY, TRANSPORTS, News, Offer, pack_offer
 from swiftdiffusion.controlnets.pulse import Pulse
 from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.errors import InvalidArgument, Lost, SwiftDiffusionError, Unavailable
@@ -50,6 +50,7 @@ class Subject:
     image: NDArray[np.uint8]  # the reference [height, width, 3]
     timesteps: Tensor  # [steps], of those in which it acts
     form: Form  # of what is exchanged
+    trace: bool = False  # whether it is to say when each step was computed
 
 
 class Attachment:
@@ -72,6 +73,7 @@ class Attachment:
         self._subject = subject
         self._mailbox: Mailbox | None = None
         self._link: IpcLink | BlsLink | None = None
+        self.spans: Sequence[Mapping[str, Any]] = ()  # once it is closed, if they were asked for
         self._lifeline = Lifeline()
         conditioning = subject.conditioning
         self._answer = call(
@@ -85,6 +87,7 @@ class Attachment:
                 "time_ids": to_array(conditioning.time_ids),
                 "image": subject.image,
                 "timesteps": to_array(subject.timesteps),
+                "trace": np.array([subject.trace]),
             },
         )
 
@@ -133,7 +136,7 @@ class Attachment:
         """Let the ControlNet go, and wait until it has; a mailbox that it may still write to is not used again."""
         if self._link is not None:
             self._link.close()
-        ended = self._lifeline.end(0 if self._has_failed() else LET_GO_S)
+        ended = self._lifeline.end(0 if self._has_failed() else LET_GO_S, self._read_last)
         self._lifeline.cut()
         if self._mailbox is not None:
             (self._pool.put if ended else Mailbox.close)(self._mailbox)
@@ -144,6 +147,11 @@ class Attachment:
         except SwiftDiffusionError:
             return True
         return False
+
+    def _read_last(self, message: bytes) -> None:
+        news = News.unpack(message)
+        if news.state == RAN:
+            self.spans = news.spans
 
     def _hand_over(self, check: Callable[[], None]) -> None:
         deadline = time.monotonic() + self._terms.timeout_s

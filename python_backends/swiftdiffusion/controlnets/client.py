@@ -13,6 +13,7 @@ from swiftdiffusion.controlnets.catalogue import Catalogue
 from swiftdiffusion.controlnets.mailbox import Form, MailboxPool
 from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.denoising.controls import Control, acts_in
+from swiftdiffusion.denoising.stopwatch import Stopwatch
 from swiftdiffusion.request.request import ControlUse
 from swiftdiffusion.services.clients import Call
 
@@ -26,7 +27,7 @@ class ControlNetClient:
         self._pool = MailboxPool(mailboxes)
 
     def attach(
-        self, uses: Sequence[ControlUse], conditioning: Conditioning, form: Form, timesteps: Tensor
+        self, uses: Sequence[ControlUse], conditioning: Conditioning, form: Form, timesteps: Tensor, trace: bool = False
     ) -> AttachedControlNets:
         """Begin attaching those that act at all; they prepare themselves meanwhile.
 
@@ -35,13 +36,14 @@ class ControlNetClient:
             conditioning: what its branch of the UNet sees.
             form: of what is exchanged in a step.
             timesteps: [steps], all of the request's.
+            trace: whether they are to say when each step was computed.
         """
         attached = AttachedControlNets()
         try:
             for use in uses:
                 acting = [step for step in range(len(timesteps)) if acts_in(step, len(timesteps), use.start, use.end)]
                 if acting:
-                    subject = Subject(conditioning, use.image, timesteps[acting], form)
+                    subject = Subject(conditioning, use.image, timesteps[acting], form, trace)
                     model = self._catalogue.locate(use.name)
                     attached.add(use, Attachment(self._call, model, use.name, subject, self._terms, self._pool))
         except BaseException:
@@ -83,6 +85,12 @@ class AttachedControlNets:
     def describe(self) -> list[dict[str, Any]]:
         """For the response's ``info``: name, model and transport of each, and why it is not the faster one."""
         return [attachment.describe() for _, attachment in self._attachments]
+
+    def note_spans(self, stopwatch: Stopwatch) -> None:
+        """Note when each step was computed, if that was asked for; to be called when closed."""
+        for use, attachment in self._attachments:
+            for span in attachment.spans:
+                stopwatch.note("controlnet", f"{use.name} on {span['track']}", span["start"], span["end"])
 
     def close(self) -> None:
         """Let all go."""

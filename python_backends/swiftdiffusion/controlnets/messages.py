@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,12 @@ class Offer:
 
 @dataclass(frozen=True)
 class News:
-    """The service's messages: ALIVE every `ALIVE_EVERY_S`, once READY, or FAILED."""
+    """The service's messages: ALIVE every `ALIVE_EVERY_S`, once READY, or FAILED, and RAN at the end if asked for."""
 
     state: str
     transport: str = ""  # with READY
     reason: str = ""  # with READY, why not the other; with FAILED, the error, described
+    spans: Sequence[Mapping[str, Any]] = ()  # with RAN, when each step was computed, as a `Timeline` reports it
 
     def pack(self) -> bytes:
         """As a message."""
@@ -36,7 +39,7 @@ class News:
         return cls(**json.loads(message))
 
 
-ALIVE, READY, FAILED = "alive", "ready", "failed"
+ALIVE, READY, FAILED, RAN = "alive", "ready", "failed", "ran"
 IPC, BLS = "ipc", "bls"  # transports: CUDA memory shared between processes, or Triton's calls
 TRANSPORTS = ("auto", IPC, BLS)
 ALIVE_EVERY_S = 0.2

@@ -14,9 +14,21 @@ import torch
 from torch import Tensor
 
 from swiftdiffusion.controlnets.library import LoadedControlNet
-from swiftdiffusion.controlnets.messages import ALIVE, ALIVE_EVERY_S, BLS, FAILED, IPC, READY, News, Offer, unpack_offer
+from swiftdiffusion.controlnets.messages import (
+    ALIVE,
+    ALIVE_EVERY_S,
+    BLS,
+    FAILED,
+    IPC,
+    RAN,
+    READY,
+    News,
+    Offer,
+    unpack_offer,
+)
 from swiftdiffusion.controlnets.opened_mailbox import OpenedMailbox
 from swiftdiffusion.controlnets.pushing import push_steps
+from swiftdiffusion.denoising.timeline import Timeline
 from swiftdiffusion.engines.session import Session
 from swiftdiffusion.errors import Cancelled, Unavailable, describe
 from swiftdiffusion.lifeline import Holder
@@ -37,6 +49,20 @@ class Attached:
     pooled: Tensor  # [batch, pooled width]
     time_ids: Tensor  # [batch, 6]
     image: Tensor  # [1, 3, height, width], values 0 to 1
+    trace: bool = False  # whether the lane wants to know when each step was computed
+
+
+class TimedSession:
+    """A session whose steps are noted in a timeline."""
+
+    def __init__(self, session: Session, timeline: Timeline, device: torch.device) -> None:
+        self._session, self._timeline, self._device = session, timeline, device
+        self.close = session.close
+
+    def step(self, *moving: Tensor) -> Tensor:
+        """As the session's own."""
+        with self._timeline.on("controlnet", self._device):
+            return self._session.step(*moving)
 
 
 class ControlNetSession:
@@ -51,6 +77,7 @@ class ControlNetSession:
         self._session: Session | None = None
         self._stream: torch.cuda.Stream | None = None
         self._stepping = threading.Lock()
+        self._timeline = Timeline() if attached.trace else None
         self._thread = threading.Thread(target=self._run, name="controlnet-session", daemon=True)
 
     def start(self, ended: Callable[[], None]) -> None:
@@ -106,12 +133,15 @@ class ControlNetSession:
                 stack.callback(mailbox.close)
                 holder.send(News(READY, IPC).pack())
                 push_steps(mailbox, session, self._attached.timesteps, holder.is_cut)
+        if self._timeline is not None:
+            holder.send(News(RAN, spans=self._timeline.report()).pack())
 
     def _open(self, controlnet: LoadedControlNet) -> Session:
         a = self._attached
         shape = controlnet.shape_sample(a.prompt_embeds.shape[0], *a.image.shape[2:])
         sample = torch.zeros(shape, dtype=a.image.dtype, device=a.image.device)
-        return controlnet.engine.open(sample, a.timesteps[0], a.prompt_embeds, a.pooled, a.time_ids, a.image)
+        session = controlnet.engine.open(sample, a.timesteps[0], a.prompt_embeds, a.pooled, a.time_ids, a.image)
+        return session if self._timeline is None else TimedSession(session, self._timeline, self._placement.device)
 
     def _open_mailbox(self, offer: Offer | None, files: list[int]) -> tuple[OpenedMailbox | None, str]:
         if offer is None or not files:

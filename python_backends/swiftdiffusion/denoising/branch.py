@@ -55,7 +55,7 @@ class Branch:
         timestep = timestep.to(self.device, non_blocking=True)
         acting = start_controls(self.controls, sample, timestep, step, steps)
         conditioning = self.conditioning
-        with stopwatch("unet_encoder"):
+        with stopwatch("unet_encoder", self.device):
             mid, embedding, *skips = self.unet.encoder(
                 sample, timestep, conditioning.prompt_embeds, conditioning.pooled, conditioning.time_ids
             )
@@ -66,7 +66,7 @@ class Branch:
         mid, skips = encoded.mid, encoded.skips
         with stopwatch("controlnet_wait"):
             residuals = sum_residuals(encoded.acting, [tensor.shape for tensor in (*skips, mid)], like=mid)
-        with stopwatch("unet_decoder"):
+        with stopwatch("unet_decoder", self.device):
             return self.unet.decoder(mid, encoded.embedding, skips, residuals, self.conditioning.prompt_embeds)
 
 

@@ -65,7 +65,7 @@ def denoise(
         noise = join(
             [branch.decode(half, stopwatch) for branch, half in zip(branches, encoded, strict=True)], latents.device
         )
-        with stopwatch("scheduler"):
+        with stopwatch("scheduler", latents.device):
             fresh = plan.draw(step, state, generator)
             scale = scales[min(step + 1, plan.steps - 1)]
             state, sample = advance(noise, state, fresh, weights[step], guidance, scale)

@@ -52,6 +52,7 @@ def parse_request(
         output_format=inputs.choice("output_format", limits.output_format, OUTPUT_FORMATS),
         preview_every=inputs.integer("preview_every", limits.preview_every, 0, limits.steps_max),
         base64=encoded,
+        trace=inputs.boolean("trace", False),
     )
 
 

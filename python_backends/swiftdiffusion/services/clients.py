@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from swiftdiffusion.denoising.conditioning import Embedding
+from swiftdiffusion.denoising.stopwatch import Stopwatch
 from swiftdiffusion.placement import Placement
 from swiftdiffusion.request.request import LoraUse
 from swiftdiffusion.services.contracts import TEXT_ENCODER, VAE_DECODER
@@ -28,13 +29,16 @@ class TextEncoderClient:
     def __init__(self, call: Call, model: str, placement: Placement, timeout_s: float) -> None:
         self._call, self._model, self._placement, self._timeout_s = call, model, placement, timeout_s
 
-    def encode(self, prompts: Sequence[str], loras: Sequence[LoraUse]) -> list[tuple[Embedding, bool]]:
+    def encode(
+        self, prompts: Sequence[str], loras: Sequence[LoraUse], stopwatch: Stopwatch
+    ) -> list[tuple[Embedding, bool]]:
         """Each prompt's embedding on the loop's device, and whether it came from the service's cache."""
         inputs: dict[str, NDArray[Any]] = {"prompts": _texts(prompts)}
         if loras:
             inputs["loras"] = _texts([lora.name for lora in loras])
             inputs["lora_scales"] = np.array([lora.scale for lora in loras], dtype=np.float32)
         outputs = wait_for(self._call(self._model, TEXT_ENCODER, inputs), self._model, self._timeout_s)
+        stopwatch.note("text_encoder", self._model, *outputs["ran"])
         hidden = torch.from_numpy(outputs["hidden"]).to(self._placement.device, self._placement.dtype)
         pooled = torch.from_numpy(outputs["pooled"]).to(self._placement.device, self._placement.dtype)
         embeddings = [Embedding(*pair) for pair in zip(hidden, pooled, strict=True)]
@@ -47,10 +51,12 @@ class VaeDecoderClient:
     def __init__(self, call: Call, model: str, timeout_s: float) -> None:
         self._call, self._model, self._timeout_s = call, model, timeout_s
 
-    def decode(self, latents: Tensor) -> NDArray[np.uint8]:
+    def decode(self, latents: Tensor, stopwatch: Stopwatch) -> NDArray[np.uint8]:
         """Decode [1, 4, h, w] to uint8 [height, width, 3]."""
         answer = self._call(self._model, VAE_DECODER, {"latents": to_array(latents)})
-        return wait_for(answer, self._model, self._timeout_s)["pixels"]
+        outputs = wait_for(answer, self._model, self._timeout_s)
+        stopwatch.note("vae_decoder", self._model, *outputs["ran"])
+        return outputs["pixels"]
 
 
 def _texts(texts: Sequence[str]) -> NDArray[np.object_]:

@@ -109,6 +109,7 @@ class ControlNetService:
             pooled=self._place(inputs["pooled"]),
             time_ids=self._place(inputs["time_ids"]),
             image=self._place(inputs["image"]).permute(2, 0, 1).unsqueeze(0) / 255,
+            trace=bool(inputs["trace"][0]) if "trace" in inputs else False,
         )
         session = ControlNetSession(token, attached, partial(self._lend, name), self._placement)
         self._sessions[token] = session

@@ -50,7 +50,7 @@ class LaneModel:
             is_ready,
             prefix,
             configuration.controlnet_timeout_s,
-            repairs.is_under_way,
+            repairs.is_usable,
         )
         return Lane(configuration, placement, call, catalogue, repairs)
 
