@@ -64,6 +64,7 @@ class TritonModelControl:
         """Args: whether a model is loaded."""
         self._server = os.getppid()
         self._api = read_repository_api(read_arguments(self._server)[1:])
+        self._orphans: set[Path] = set()
         self.is_ready = is_ready
 
     @property
@@ -108,11 +109,12 @@ class TritonModelControl:
 
     def clean_up(self) -> None:
         """Remove the shared memory of stubs that died, which the server keeps."""
-        for segment in find_orphans(self._server):
+        for segment in self._orphans & find_orphans(self._server):  # still: a segment is there before its stub
             free(segment)
 
     def unload(self, model: str) -> None:
         """Begin to unload; raises Unavailable."""
+        self._orphans = find_orphans(self._server)
         self._post(f"/v2/repository/models/{quote(model)}/unload")
 
     def load(self, model: str) -> None:
