@@ -10,16 +10,16 @@ import contextlib
 import http.client
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from swiftdiffusion.errors import Unavailable
+from swiftdiffusion.triton_bridge.shared_memory import find_orphans, free
+from swiftdiffusion.triton_bridge.stubs import PROC, STOPPED, STUB, list_children, read_arguments, read_status
 
 LOAD_S = 600.0  # for large models from cold disks
-PROC = Path("/proc")
-STUB = "triton_python_backend_stub"
 EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -63,34 +63,58 @@ class TritonModelControl:
     def __init__(self, is_ready: Callable[[str], bool]) -> None:
         """Args: whether a model is loaded."""
         self._server = os.getppid()
-        self._api = read_repository_api(_read_arguments(self._server)[1:])
+        self._api = read_repository_api(read_arguments(self._server)[1:])
+        self._orphans: set[Path] = set()
         self.is_ready = is_ready
 
     @property
     def server(self) -> str:
         """Its process and when that was started, as no other server's."""
-        fields = (PROC / str(self._server) / "stat").read_text().rpartition(")")[2].split()
-        return f"{self._server}-{fields[19]}"
+        return f"{self._server}-{read_status(self._server)[19]}"
 
     def refusal(self) -> str:
         """Why models cannot be unloaded and loaded here; empty where they can."""
         return self._api.refusal
 
+    def is_process(self, model: str, process: int) -> bool:
+        """Whether it is a stub of the model: a process of this user that runs the model's code."""
+        try:  # triton_python_backend_stub REPOSITORY/MODEL/VERSION/model.py SEGMENT …; nothing of one that has ended
+            program, code, *_ = read_arguments(process)
+            return (
+                Path(program).name == STUB
+                and Path(code).parent.parent.name == model
+                and (PROC / str(process)).stat().st_uid == os.getuid()
+            )
+        except (OSError, ValueError):
+            return False
+
+    def find_processes(self, model: str) -> frozenset[int]:
+        """The stubs of the model's instances that are alive and not stopped."""
+        return frozenset(
+            process
+            for process in list_children(self._server)
+            if self.is_process(model, process) and read_status(process)[0] not in STOPPED
+        )
+
     def end_processes(self, model: str) -> None:
-        """Kill the stubs of a model's instances: children of the server, this user's, that run this model's code."""
-        for process in _list_children(self._server):
+        """Kill the stubs of the model's instances."""
+        for process in list_children(self._server):
             with contextlib.suppress(OSError):  # ended meanwhile
                 handle = os.pidfd_open(process)
                 try:  # the handle is of one process for ever, so what is looked at is what is killed
-                    if (PROC / str(process)).stat().st_uid == os.getuid() and _is_stub_of(
-                        model, _read_arguments(process)
-                    ):
+                    if self.is_process(model, process):
                         signal.pidfd_send_signal(handle, signal.SIGKILL)
                 finally:
                     os.close(handle)
 
+    def clean_up(self) -> None:
+        """Remove the shared memory of stubs that died, which the server keeps."""
+        for segment in self._orphans & find_orphans(self._server):  # still: a segment is there before its stub
+            free(segment)
+
     def unload(self, model: str) -> None:
         """Begin to unload; raises Unavailable."""
+        self._orphans = find_orphans(self._server)
         self._post(f"/v2/repository/models/{quote(model)}/unload")
 
     def load(self, model: str) -> None:
@@ -108,20 +132,3 @@ class TritonModelControl:
                 raise Unavailable(f"the server's HTTP port {self._api.port} does not answer: {error}") from None
         if answer.status != http.HTTPStatus.OK:
             raise Unavailable(f"the server answered {path} with {answer.status}: {text}")
-
-
-def _list_children(parent: int) -> Iterator[int]:
-    for file in PROC.glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = file.read_text().rpartition(")")[2].split()
-            if int(fields[1]) == parent:
-                yield int(file.parent.name)
-
-
-def _read_arguments(process: int) -> list[str]:
-    return (PROC / str(process) / "cmdline").read_text(errors="replace").split("\0")
-
-
-def _is_stub_of(model: str, arguments: Sequence[str]) -> bool:
-    # triton_python_backend_stub REPOSITORY/MODEL/VERSION/model.py …
-    return len(arguments) > 1 and Path(arguments[0]).name == STUB and Path(arguments[1]).parent.parent.name == model
