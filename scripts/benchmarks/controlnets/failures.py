@@ -87,12 +87,12 @@ class Trials:
         )
 
     async def _kill_within(self, request: Request) -> tuple[float, Reply]:
+        stubs = find_stubs(os.getpid(), self.controlnet["model"])
+        if not stubs:
+            raise LaunchError(f"there is no process of model {self.controlnet['model']!r} to kill")
         async with InferenceServerClient(self._server.grpc_url) as client:
             answer = asyncio.create_task(ask(client, LANE, request))
             await asyncio.sleep(self._seconds * self._chance.uniform(EARLY, LATE))
-            stubs = find_stubs(os.getpid(), self.controlnet["model"])
-            if not stubs:
-                raise LaunchError(f"there is no process of model {self.controlnet['model']!r} to kill")
             killed = time.perf_counter()
             for stub in stubs:
                 os.kill(stub, signal.SIGKILL)
