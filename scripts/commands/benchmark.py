@@ -5,6 +5,8 @@ from types import ModuleType
 
 from benchmarks.grid import command as grid
 from benchmarks.loras import command as loras
+from benchmarks.page import command as page
+from benchmarks.quality import command as quality
 from benchmarks.step import command as step
 from benchmarks.trace import command as trace
 from launch.options import add_environment_options, make_parser
@@ -16,7 +18,14 @@ hand instead of a virtual environment, given PYTHONPATH=python_backends:plugins:
 """
 
 # each has DESCRIPTION, add_options(parser) and work(options), and imports only the standard library up to `work`
-BENCHMARKS: dict[str, ModuleType] = {"step": step, "loras": loras, "grid": grid, "trace": trace}
+BENCHMARKS: dict[str, ModuleType] = {
+    "step": step,
+    "loras": loras,
+    "grid": grid,
+    "trace": trace,
+    "quality": quality,
+    "page": page,
+}
 
 
 def parse_options(arguments: list[str]) -> argparse.Namespace:

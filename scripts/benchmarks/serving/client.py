@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
@@ -29,6 +30,7 @@ class Reply:
     received: float
     info: dict[str, Any]  # empty where it failed
     failure: str = ""
+    pixels: NDArray[np.uint8] | None = None  # [height, width, 3], if they were asked for raw
 
     @property
     def seconds(self) -> float:
@@ -44,7 +46,8 @@ async def ask(client: InferenceServerClient, model: str, request: Request) -> Re
         answer = await client.infer(model, inputs)
     except InferenceServerException as error:
         return Reply(sent, time.perf_counter(), {}, str(error))
-    return Reply(sent, time.perf_counter(), json.loads(answer.as_numpy("info")[0]))
+    received = time.perf_counter()
+    return Reply(sent, received, json.loads(answer.as_numpy("info")[0]), pixels=answer.as_numpy("pixels"))
 
 
 def ask_in_turn(url: str, model: str, requests: list[Request]) -> list[Reply]:

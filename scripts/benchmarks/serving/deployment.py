@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.serving.checkpoints import FreshAdapters, prepare_checkpoint
-from benchmarks.serving.repositories import SystemRepository, write_diffusers, write_ours
+from benchmarks.serving.repositories import SystemRepository, Tuning, write_diffusers, write_ours
 from benchmarks.serving.systems import BEST, OURS
 from launch.paths import LOGS, OUTPUTS
 from launch.ports import choose_free_ports
@@ -37,22 +37,13 @@ class Deployment:
         self._compiles = options.compile or (on_gpu and not options.no_compile)
         self.checkpoint = prepare_checkpoint(name, self._folder, progress)
         self.adapters = FreshAdapters(self.checkpoint.lora_files, self._folder / "fresh_adapters")
-        self.cache_mb = 0
+        self.tuning = Tuning(lane=dict(options.lane))
 
     @contextmanager
     def serve(self, system: str, progress: Progress) -> Iterator[tuple[Server, SystemRepository]]:
         """Serve a system on free ports; raises LaunchError with what the log says if it does not start."""
         repository = self._write(system, progress)
-        settings = ServerSettings(
-            ports=choose_free_ports(),
-            model_repositories=(repository.models,),
-            python_backends=repository.backends,
-            log=LOGS / f"benchmark-{system}.log",
-            start_seconds=progress.seconds + START_SECONDS,
-            stops_at_once=True,
-        )
-        with Server(settings) as server:
-            server.wait_until_ready(progress)
+        with serve_repository(repository, LOGS / f"benchmark-{system}.log", progress) as server:
             yield server, repository
 
     def _write(self, system: str, progress: Progress) -> SystemRepository:
@@ -67,8 +58,24 @@ class Deployment:
                 folder,
                 self._options.engine,
                 self._options.placement,
-                self.cache_mb,
+                self.tuning,
                 progress,
             )
         except SwiftDiffusionError as error:
             raise LaunchError(f"{str(error).rstrip('.')}.") from error
+
+
+@contextmanager
+def serve_repository(repository: SystemRepository, log: Path, progress: Progress) -> Iterator[Server]:
+    """Serve a repository on free ports; raises LaunchError with what the log says if it does not start."""
+    settings = ServerSettings(
+        ports=choose_free_ports(),
+        model_repositories=(repository.models,),
+        python_backends=repository.backends,
+        log=log,
+        start_seconds=progress.seconds + START_SECONDS,
+        stops_at_once=True,
+    )
+    with Server(settings) as server:
+        server.wait_until_ready(progress)
+        yield server
