@@ -11,11 +11,11 @@ from benchmarks.serving.systems import BEST, OURS, STOCK
 STEPS = 50  # of the published figures
 
 
-def judge(rows: Sequence[Row], steps: int = STEPS) -> dict[str, Bar]:
+def judge(rows: Sequence[Row]) -> dict[str, Bar]:
     """The bars by their short names; where a system has several rows, by the best of them."""
 
     def find(system: str, add_ons: str, gpus: int | None = None) -> list[Row]:
-        key = (system, add_ons, steps)
+        key = (system, add_ons, STEPS)
         mine = [row for row in rows if (row["system"], row["add_ons"], row["steps"]) == key and "mean_s" in row]
         return [row for row in mine if gpus in (None, row["gpus"])]
 
@@ -28,7 +28,7 @@ def judge(rows: Sequence[Row], steps: int = STEPS) -> dict[str, Bar]:
     def most_per_gpu(system: str, add_ons: str) -> float | None:
         return max((row["images_per_gpu_minute"] for row in find(system, add_ons)), default=None)
 
-    ours = [row for row in rows if row["system"] == OURS and row["steps"] == steps and "mean_s" in row]
+    ours = [row for row in rows if row["system"] == OURS and row["steps"] == STEPS and "mean_s" in row]
     tails = [divide(row["p99_s"], row["p50_s"]) for row in ours if not row["add_ons"].endswith("/0")]
     outside = [row["outside"]["share"] for row in ours if row.get("outside")]
     per_gpu = divide(most_per_gpu(OURS, "1/1"), most_per_gpu(STOCK, "1/1"))

@@ -50,7 +50,7 @@ def _line(add_ons: str, figures: Mapping[str, Any], rows: Sequence[Row]) -> list
         f"{figures['diffusers_s']:.2f}",
         f"{figures['distrifusion_s']:.2f} ({figures['distrifusion_gpus']})",
         f"{figures['katz_s']:.2f} ({figures['katz_gpus']})",
-        f"{figures['diffusers_s'] / figures['katz_s']:.2f}×",
+        f"{figures['katz_ratio']:.2f}×",
         _show(stock_s),
         _show(best_s),
         f"{ours['mean_s']:.2f} ({ours['gpus']})" if ours else "–",
