@@ -23,8 +23,10 @@ from swiftdiffusion.adapters.patching import Patcher
 from swiftdiffusion.adapters.targets import Targets
 from swiftdiffusion.configuration import require_range
 from swiftdiffusion.controlnets.attachment import Terms
+from swiftdiffusion.controlnets.catalogue import Catalogue
 from swiftdiffusion.controlnets.client import AttachedControlNets, ControlNetClient
 from swiftdiffusion.controlnets.mailbox import Form
+from swiftdiffusion.controlnets.repair import Repairs
 from swiftdiffusion.denoising.advance import Advance
 from swiftdiffusion.denoising.branch import Branch
 from swiftdiffusion.denoising.conditioning import Conditioning, Embedding, condition
@@ -61,6 +63,7 @@ class LaneConfiguration(NetworkConfiguration, StoreConfiguration, Limits):
     lora_timeout_s: float = 30.0
     pristine_weights: str = "device"  # or host: where the copies lie that LoRAs are added to
     service_timeout_s: float = 120.0  # how long one call to another model may take
+    controlnet_patience_s: float = 30.0  # one that has failed and answers nothing for so long is killed and loaded anew
     controlnet_transport: str = "auto"  # one of TRANSPORTS
     controlnet_timeout_s: float = 2.0  # silence of a ControlNet, or a step's delay, that counts as its death
     second_gpu: str = ""  # cuda:N: where the negative half of guidance is predicted, beside the other
@@ -75,6 +78,7 @@ class LaneConfiguration(NetworkConfiguration, StoreConfiguration, Limits):
         require_range("lora_timeout_s", self.lora_timeout_s, 0.1, 3600)
         require_range("service_timeout_s", self.service_timeout_s, 0.1, 3600)
         require_range("controlnet_timeout_s", self.controlnet_timeout_s, 0.1, 3600)
+        require_range("controlnet_patience_s", self.controlnet_patience_s, 0.1, 3600)
 
 
 @dataclass(frozen=True)
@@ -93,14 +97,15 @@ class Lane:
         configuration: LaneConfiguration,
         placement: Placement,
         call: Call,
-        served_controlnets: Callable[[], Sequence[str]],
+        catalogue: Catalogue,
+        repairs: Repairs | None = None,
     ) -> None:
-        """Args: parameters, where the UNet runs, how models are called, and which ControlNets can be."""
+        """Args: parameters, where the UNet runs, how models are called, which serve ControlNets, who mends those."""
         folder = configuration.pipeline
         self._configuration = configuration
         self._placement = placement
         self._call = call
-        self._served_controlnets = served_controlnets
+        self._catalogue, self._repairs = catalogue, repairs
         kind, captures = configuration.engine, configuration.captures
         placements = [placement, *choose_second(configuration.second_gpu, placement)]
         self._unets = UNets(folder, configuration, placements)
@@ -116,11 +121,8 @@ class Lane:
         timeout_s = configuration.service_timeout_s
         self._text_encoder = TextEncoderClient(call, configuration.text_encoder, placement, timeout_s)
         self._vae_decoder = VaeDecoderClient(call, configuration.vae_decoder, timeout_s)
-        prefix = configuration.controlnet_prefix
         terms = Terms(configuration.controlnet_transport, configuration.controlnet_timeout_s, timeout_s)
-        self._controlnets = ControlNetClient(
-            call, lambda name: prefix + name, terms, mailboxes=2 * configuration.controlnets_max
-        )
+        self._controlnets = ControlNetClient(call, catalogue, terms, mailboxes=2 * configuration.controlnets_max)
         scheduler_config = load_scheduler_config(folder)
         self._plan = lru_cache(PLANS)(lambda scheduler, steps: make_plan(scheduler, scheduler_config, steps))
         self._latent_channels, self._latent_scale = read_latent_extent(folder)
@@ -134,10 +136,12 @@ class Lane:
         """Check a request before any work, its LoRAs' files included.
 
         Raises:
-            SwiftDiffusionError: as `parse_request`, `make_plan` and `LoraLoader.inspect` do.
+            SwiftDiffusionError: as `parse_request`, `make_plan`, `Catalogue.require` and `LoraLoader.inspect` do.
         """
-        request = parse_request(tensors, self._configuration, self._served_controlnets)
+        request = parse_request(tensors, self._configuration, self._catalogue.names)
         self._plan(request.scheduler, request.steps)
+        for use in request.controls:
+            self._catalogue.require(use.name)
         loras = tuple(self._loader.inspect(lora.name) for lora in request.loras)
         if "lora_bound" not in tensors:
             measured = [lora.profile.scale_to(request.steps) for lora in loras if lora.profile is not None]
@@ -221,6 +225,8 @@ class Lane:
         """End the loader's threads and free what is shared with ControlNets."""
         self._loader.close()
         self._controlnets.close()
+        if self._repairs is not None:
+            self._repairs.close()
 
     def _warm_up(self, tokens: int, height: int, width: int) -> None:
         sample = (1, self._latent_channels, height // self._latent_scale, width // self._latent_scale)
@@ -262,7 +268,9 @@ class Lane:
                 )
                 attached.append(self._controlnets.attach(request.controls, given, form, timesteps, request.trace))
                 stack.callback(attached[-1].close)
-            yield attached
+            models = {model for controlnets in attached for model in controlnets.models()}
+            with ExitStack() if self._repairs is None else self._repairs.watch(models):
+                yield attached
 
     def _preview(self, request: PictureRequest, step: Step, stopwatch: Stopwatch) -> bytes:
         if not request.preview_every or step.number % request.preview_every or step.number == step.of:

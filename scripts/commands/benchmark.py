@@ -3,6 +3,7 @@
 import argparse
 from types import ModuleType
 
+from benchmarks.controlnets import command as controlnets
 from benchmarks.grid import command as grid
 from benchmarks.loras import command as loras
 from benchmarks.page import command as page
@@ -21,6 +22,7 @@ hand instead of a virtual environment, given PYTHONPATH=python_backends:plugins:
 BENCHMARKS: dict[str, ModuleType] = {
     "step": step,
     "loras": loras,
+    "controlnets": controlnets,
     "grid": grid,
     "trace": trace,
     "quality": quality,

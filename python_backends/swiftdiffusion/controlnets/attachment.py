@@ -18,7 +18,7 @@ from swiftdiffusion.controlnets.mailbox import Form, Mailbox, MailboxPool
 from swiftdiffusion.controlnets.messages import BLS, IPC, RAN, READY, TRANSPORTS, News, Offer, pack_offer
 from swiftdiffusion.controlnets.pulse import Pulse
 from swiftdiffusion.denoising.conditioning import Conditioning
-from swiftdiffusion.errors import InvalidArgument, Unavailable
+from swiftdiffusion.errors import InvalidArgument, Lost, Unavailable
 from swiftdiffusion.lifeline import Lifeline
 from swiftdiffusion.services.clients import Call, to_array
 from swiftdiffusion.services.contracts import CONTROLNET
@@ -66,9 +66,9 @@ class Attachment:
             terms: the lane's.
             pool: where mailboxes come from.
         """
-        self.name = name
+        self.name, self.model = name, model
         self._reason = ""
-        self._call, self._model, self._terms, self._pool = call, model, terms, pool
+        self._call, self._terms, self._pool = call, terms, pool
         self._subject = subject
         self._mailbox: Mailbox | None = None
         self._link: IpcLink | BlsLink | None = None
@@ -94,7 +94,7 @@ class Attachment:
         """Name, model and transport, and why memory is not shared where it is not; fit for JSON."""
         transport = self._link.transport if self._link else ""
         reason = {"reason": self._reason} if self._reason else {}
-        return {"name": self.name, "model": self._model, "transport": transport, **reason}
+        return {"name": self.name, "model": self.model, "transport": transport, **reason}
 
     @property
     def pid(self) -> int | None:
@@ -150,7 +150,7 @@ class Attachment:
         while not self._lifeline.is_taken(LISTEN_S):
             check()
             if self._answer.done():
-                self._answer.result()  # a refusal, mostly
+                self._name(self._answer)  # a refusal, mostly
             if time.monotonic() > deadline:
                 raise Unavailable(f"ControlNet {self.name!r} did not answer within {self._terms.timeout_s:g} s")
         offer: Offer | None = None
@@ -171,16 +171,23 @@ class Attachment:
                 return news
         raise Unavailable(f"ControlNet {self.name!r} was not ready within {self._terms.attach_timeout_s:g} s")
 
+    def _name(self, answer: Future[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+        """What the model answered; raises what it raised, and says which ControlNet died."""
+        try:
+            return answer.result()
+        except Lost as error:
+            raise Lost(f"ControlNet {self.name!r} is lost: {error}") from None
+
     def _call_step(self, sample: Tensor, timestep: Tensor) -> Future[NDArray[np.float32]]:
         residuals: Future[NDArray[np.float32]] = Future()
 
         def deliver(done: Future[dict[str, NDArray[Any]]]) -> None:
-            if error := done.exception():
+            try:
+                residuals.set_result(self._name(done)["residuals"])
+            except BaseException as error:
                 residuals.set_exception(error)
-            else:
-                residuals.set_result(done.result()["residuals"])
 
         session = np.array([self._lifeline.token.encode()], dtype=np.object_)
         step = {"session": session, "sample": to_array(sample), "timestep": to_array(timestep.reshape(1))}
-        self._call(self._model, CONTROLNET, step).add_done_callback(deliver)
+        self._call(self.model, CONTROLNET, step).add_done_callback(deliver)
         return residuals

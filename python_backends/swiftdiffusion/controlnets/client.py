@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from swiftdiffusion.controlnets.attachment import Attachment, Subject, Terms
+from swiftdiffusion.controlnets.catalogue import Catalogue
 from swiftdiffusion.controlnets.mailbox import Form, MailboxPool
 from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.denoising.controls import Control, acts_in
@@ -16,15 +17,13 @@ from swiftdiffusion.denoising.stopwatch import Stopwatch
 from swiftdiffusion.request.request import ControlUse
 from swiftdiffusion.services.clients import Call
 
-Locate = Callable[[str], str]  # a ControlNet's name -> the Triton model that serves it
-
 
 class ControlNetClient:
     """Attaches ControlNets to requests, and keeps the memory that they share with the lane."""
 
-    def __init__(self, call: Call, locate: Locate, terms: Terms, mailboxes: int) -> None:
+    def __init__(self, call: Call, catalogue: Catalogue, terms: Terms, mailboxes: int) -> None:
         """Args: how models are called, who serves what, the lane's terms, and how many mailboxes are kept."""
-        self._call, self._locate, self._terms = call, locate, terms
+        self._call, self._catalogue, self._terms = call, catalogue, terms
         self._pool = MailboxPool(mailboxes)
 
     def attach(
@@ -45,7 +44,7 @@ class ControlNetClient:
                 acting = [step for step in range(len(timesteps)) if acts_in(step, len(timesteps), use.start, use.end)]
                 if acting:
                     subject = Subject(conditioning, use.image, timesteps[acting], form, trace)
-                    model = self._locate(use.name)
+                    model = self._catalogue.locate(use.name)
                     attached.add(use, Attachment(self._call, model, use.name, subject, self._terms, self._pool))
         except BaseException:
             attached.close()
@@ -78,6 +77,10 @@ class AttachedControlNets:
         """Raise if one has failed: then nothing that was computed since is to be used."""
         for _, attachment in self._attachments:
             attachment.check()
+
+    def models(self) -> set[str]:
+        """The models that serve them."""
+        return {attachment.model for _, attachment in self._attachments}
 
     def describe(self) -> list[dict[str, Any]]:
         """For the response's ``info``: name, model and transport of each, and why it is not the faster one."""

@@ -39,13 +39,15 @@ class IpcLink:
         """Lay the sample into the mailbox; the timesteps were told when attaching."""
         self.check()
         self._steps += 1
-        self._mailbox.sample.copy_(sample, non_blocking=True)
-        self._mailbox.words.enqueue_write(Word.SAMPLES, self._steps)
+        with torch.cuda.device(self._mailbox.form.device):
+            self._mailbox.sample.copy_(sample, non_blocking=True)
+            self._mailbox.words.enqueue_write(Word.SAMPLES, self._steps)
 
     def residuals(self) -> Tensor:
         """Have the current stream wait for them."""
         self.check()
-        self._mailbox.words.enqueue_wait(Word.RESIDUALS, self._steps)
+        with torch.cuda.device(self._mailbox.form.device):
+            self._mailbox.words.enqueue_wait(Word.RESIDUALS, self._steps)
         return self._mailbox.residuals
 
     def check(self) -> None:

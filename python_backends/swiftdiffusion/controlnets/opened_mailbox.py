@@ -38,7 +38,11 @@ class OpenedMailbox:
         with torch.cuda.device(self._device):
             # with this GPU current: opened on the lane's, each byte would take a detour (ten times the time)
             self._pointer = cuda_driver.open_exported(bytes.fromhex(offer.handle))
-            self.words = Words(page)
+            try:
+                self.words = Words(page)
+            except Unavailable:
+                cuda_driver.close_exported(self._pointer)
+                raise
         self.sample = torch.empty(offer.sample, dtype=placement.dtype, device=self._device)
 
     def enqueue_fetch(self) -> Tensor:

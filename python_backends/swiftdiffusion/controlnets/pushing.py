@@ -43,6 +43,11 @@ def push_steps(
                 return False
         return not is_cut(0)
 
+    # Nothing is enqueued before the lane has begun: where a stream waits, loading or capturing another network, which
+    # waits for the whole GPU, would wait too, and the lane might be waiting for just that network.
+    while words.read(Word.SAMPLES) < 1:
+        if is_cut(LOOK_S):
+            return
     try:
         for number, timestep in enumerate(timesteps, start=1):
             if not settle(STEPS_AHEAD - 1):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from swiftdiffusion.controlnets.library import LoadedControlNet
 from swiftdiffusion.controlnets.messages import (
     ALIVE,
     ALIVE_EVERY_S,
@@ -28,7 +29,6 @@ from swiftdiffusion.controlnets.messages import (
 from swiftdiffusion.controlnets.opened_mailbox import OpenedMailbox
 from swiftdiffusion.controlnets.pushing import push_steps
 from swiftdiffusion.denoising.timeline import Timeline
-from swiftdiffusion.engines import Engine
 from swiftdiffusion.engines.session import Session
 from swiftdiffusion.errors import Cancelled, Unavailable, describe
 from swiftdiffusion.lifeline import Holder
@@ -36,15 +36,14 @@ from swiftdiffusion.placement import Placement
 
 HANDOVER_S = 2.0  # how long the lane's offer is waited for: it comes at once or not at all
 
-# lends the ControlNet's engine; calls its argument from time to time while that takes
-Lend = Callable[[Callable[[], None]], AbstractContextManager[Engine]]
+# lends the ControlNet; calls its argument from time to time while that takes
+Lend = Callable[[Callable[[], None]], AbstractContextManager[LoadedControlNet]]
 
 
 @dataclass(frozen=True)
 class Attached:
     """What stays the same for a request, on the ControlNet's device and in its number type."""
 
-    sample: tuple[int, ...]  # the shape of each step's: [batch, 4, h, w]
     timesteps: Tensor  # [steps], of those in which the ControlNet acts
     prompt_embeds: Tensor  # [batch, tokens, width]
     pooled: Tensor  # [batch, pooled width]
@@ -137,10 +136,11 @@ class ControlNetSession:
         if self._timeline is not None:
             holder.send(News(RAN, spans=self._timeline.report()).pack())
 
-    def _open(self, engine: Engine) -> Session:
+    def _open(self, controlnet: LoadedControlNet) -> Session:
         a = self._attached
-        sample = torch.zeros(a.sample, dtype=a.image.dtype, device=a.image.device)
-        session = engine.open(sample, a.timesteps[0], a.prompt_embeds, a.pooled, a.time_ids, a.image)
+        shape = controlnet.shape_sample(a.prompt_embeds.shape[0], *a.image.shape[2:])
+        sample = torch.zeros(shape, dtype=a.image.dtype, device=a.image.device)
+        session = controlnet.engine.open(sample, a.timesteps[0], a.prompt_embeds, a.pooled, a.time_ids, a.image)
         return session if self._timeline is None else TimedSession(session, self._timeline, self._placement.device)
 
     def _open_mailbox(self, offer: Offer | None, files: list[int]) -> tuple[OpenedMailbox | None, str]:

@@ -53,7 +53,7 @@ CONTROLNET = Signature(
         Port("timestep", "TYPE_FP32", (1,), optional=True),
     ),
     outputs=(
-        Port("names", "TYPE_STRING", (-1,)),  # of the ControlNet attached, or of all that are served
+        Port("names", "TYPE_STRING", (-1,)),  # of the one attached, or of all served; none: the model's own
         # of a step, unscaled: each UNet skip's residual, then the mid block's, each [batch, h, w, c], flattened
         Port("residuals", "TYPE_FP32", (-1,)),
     ),

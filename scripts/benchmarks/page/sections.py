@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bars import Bar, format_bars
+from benchmarks.controlnets.results import format_rows as format_controlnets
 from benchmarks.grid.results import format_rows as format_grid
 from benchmarks.loras.judging import describe_results as format_loras
 from benchmarks.page.published import compare_with_published
@@ -67,6 +68,8 @@ def _format_step(report: Report) -> str:
 
 SECTIONS = (
     Section("grid", "ControlNets and LoRAs, served", _format_grid),
+    Section("controlnets", "ControlNets as services, guidance on two GPUs",
+            lambda report: format_controlnets(report["rows"], read_bars(report))),
     Section("trace", "Production-like load", lambda report: format_trace(report["rows"], read_bars(report))),
     Section("quality", "What the shortcuts cost the picture",
             lambda report: format_quality(report["rows"], read_bars(report))),

@@ -19,7 +19,6 @@ from benchmarks.serving.deployment import serve_repository
 from benchmarks.serving.pipelines.stock import StockDiffusers
 from benchmarks.serving.repositories import write_ours
 from benchmarks.serving.systems import MODELS, OURS
-from launch.paths import LOGS
 from launch.problems import LaunchError
 from launch.progress import Progress
 from shapes.adapters import ADAPTERS
@@ -46,7 +45,7 @@ def draw_reference(subjects: Subjects, number_type: str, progress: Progress) -> 
         for subject in members:
             progress.update(f"{number_type}, {kind}, {len(drawn[kind]) + 1} of {len(members)}")
             tensors = {name: _to_array(values) for name, values in subject.request.items()}
-            request = parse_request(tensors, limits, lambda: pipeline.controlnet_names)
+            request = parse_request(tensors, limits, lambda wanted: pipeline.controlnet_names)
             drawn[kind].append(pipeline.draw(request, Stopwatch()))
     return drawn
 
@@ -78,7 +77,7 @@ def draw_variants(
     with tempfile.TemporaryDirectory(prefix="quality-") as scratch:
         try:
             repository = write_ours(checkpoint, LORAS, Path(scratch), "auto", None, tuning, progress)
-            with serve_repository(repository, LOGS / "benchmark-quality.log", progress) as server:
+            with serve_repository(repository, "quality", progress) as server:
                 while left:
                     progress.update(left[0].label)
                     drawn = {kind: _ask(server.grpc_url, subjects[kind], left[0].bound) for kind in left[0].sets}

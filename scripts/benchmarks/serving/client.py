@@ -29,8 +29,8 @@ class Reply:
     sent: float
     received: float
     info: dict[str, Any]  # empty where it failed
-    failure: str = ""
-    pixels: NDArray[np.uint8] | None = None  # [height, width, 3], if they were asked for raw
+    failure: str = ""  # with gRPC's code
+    pixels: NDArray[np.uint8] | None = None  # [height, width, 3], where the format is raw
 
     @property
     def seconds(self) -> float:

@@ -23,6 +23,28 @@ START_SECONDS = 900.0  # to load and capture; compiling happens in the first req
 SLOTS = 2  # LoRA files that `best` wants to find when it starts
 
 
+@contextmanager
+def serve_repository(
+    repository: SystemRepository, name: str, progress: Progress, *further_options: str
+) -> Iterator[Server]:
+    """Serve a repository on free ports, with tritonserver's further options; `name` is the log's.
+
+    Raises LaunchError with what the log says if it does not start.
+    """
+    settings = ServerSettings(
+        ports=choose_free_ports(),
+        model_repositories=(repository.models,),
+        python_backends=repository.backends,
+        log=LOGS / f"benchmark-{name}.log",
+        start_seconds=progress.seconds + START_SECONDS,
+        stops_at_once=True,
+        further_options=further_options,
+    )
+    with Server(settings) as server:
+        server.wait_until_ready(progress)
+        yield server
+
+
 class Deployment:
     """One checkpoint, served by one system at a time."""
 
@@ -43,7 +65,7 @@ class Deployment:
     def serve(self, system: str, progress: Progress) -> Iterator[tuple[Server, SystemRepository]]:
         """Serve a system on free ports; raises LaunchError with what the log says if it does not start."""
         repository = self._write(system, progress)
-        with serve_repository(repository, LOGS / f"benchmark-{system}.log", progress) as server:
+        with serve_repository(repository, system, progress) as server:
             yield server, repository
 
     def _write(self, system: str, progress: Progress) -> SystemRepository:
@@ -63,19 +85,3 @@ class Deployment:
             )
         except SwiftDiffusionError as error:
             raise LaunchError(f"{str(error).rstrip('.')}.") from error
-
-
-@contextmanager
-def serve_repository(repository: SystemRepository, log: Path, progress: Progress) -> Iterator[Server]:
-    """Serve a repository on free ports; raises LaunchError with what the log says if it does not start."""
-    settings = ServerSettings(
-        ports=choose_free_ports(),
-        model_repositories=(repository.models,),
-        python_backends=repository.backends,
-        log=log,
-        start_seconds=progress.seconds + START_SECONDS,
-        stops_at_once=True,
-    )
-    with Server(settings) as server:
-        server.wait_until_ready(progress)
-        yield server

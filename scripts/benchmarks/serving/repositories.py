@@ -98,7 +98,7 @@ def write_ours(
     for file in layout.model_repository.glob("*/config.pbtxt"):
         config = text_format.Parse(file.read_text(), ModelConfig())
         if config.backend in NETWORKS and "lane" not in config.parameters:
-            _tune(config, checkpoint.side, bool(gpus), tuning)
+            tune(config, checkpoint.side, bool(gpus), tuning)
             file.write_text(text_format.MessageToString(config))
     return SystemRepository(layout.model_repository, PYTHON_BACKENDS, placement, "second_gpu" in tuning.lane)
 
@@ -130,7 +130,7 @@ def write_diffusers(
     return SystemRepository(models, BACKENDS)
 
 
-def _tune(config: ModelConfig, side: int, on_gpu: bool, tuning: Tuning) -> None:
+def tune(config: ModelConfig, side: int, on_gpu: bool, tuning: Tuning) -> None:
     """Set what a deployment would: the size to warm up for, the LoRAs' cache, threads; and what is asked for."""
     parameters = dict(tuning.networks)
     if config.backend in ("diffusion", "text_encoder"):

@@ -152,7 +152,7 @@ def parse(loras: list[str], controlnets: list[str], scale: float = 1.0):
         name: np.array([v.encode() if isinstance(v, str) else v for v in values], object if name in TEXTS else None)
         for name, values in inputs.items()
     }
-    return parse_request(tensors, Limits(size_min=64), lambda: list(CONTROLNETS))
+    return parse_request(tensors, Limits(size_min=64), lambda wanted: list(CONTROLNETS))
 
 
 TEXTS = ("prompt", "output_format", "loras", "controlnets", "control_images")
