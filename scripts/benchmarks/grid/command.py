@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cold-files",
         action="store_true",
-        help="drop LoRA files from the kernel's page cache before each row (else only no server has them)",
+        help="keep LoRA files out of the kernel's page cache, too (else they are new to the servers only)",
     )
     parser.add_argument(
         "--row-timeout", type=float, default=900.0, metavar="SECONDS", help="for one row (default: %(default)s)"
@@ -145,9 +146,8 @@ def measure_row(
 
     drawn = draw_grid_requests(deployment.checkpoint, deployment.adapters, add_ons, steps, options.output_format)
     chosen = list(islice(drawn, options.warm_up + requests))
-    if options.cold_files:
-        deployment.adapters.drop_from_page_cache()
-    answered = measure_load(server.http_url, MODELS[system], chosen, options.row_timeout)[options.warm_up :]
+    with deployment.adapters.kept_cold() if options.cold_files else nullcontext():
+        answered = measure_load(server.http_url, MODELS[system], chosen, options.row_timeout)[options.warm_up :]
     row = summarise(answered, repository.count_gpus(chosen[0].get("controlnets", [])))
     row["cold_files"] = options.cold_files
     if system == OURS:

@@ -59,6 +59,10 @@ def test_measured_stands_beside_published(tmp_path):
     assert write_page(tmp_path, "--check") == text
 
 
+def test_the_page_of_the_repository_is_what_its_figures_give():
+    assert work(parse_options(["page", "--check"])) == 0
+
+
 def test_a_page_that_is_not_up_to_date_is_told(tmp_path):
     (tmp_path / "README.md").write_text(write_page(tmp_path) + "typed by hand")
     with pytest.raises(LaunchError, match="run `scripts/benchmark page`"):
