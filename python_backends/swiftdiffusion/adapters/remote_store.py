@@ -14,6 +14,7 @@ import filelock
 import fsspec
 
 from swiftdiffusion.adapters.disk_cache import DiskCache
+from swiftdiffusion.adapters.page_cache import read_ahead
 from swiftdiffusion.adapters.safetensors_file import Header, parse_header, read_header
 from swiftdiffusion.adapters.store import (
     SUFFIX,
@@ -109,6 +110,11 @@ class RemoteStore:
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise Unavailable(f"LoRA {file.name!r} cannot be copied to the local disk: {reason}.") from error
+
+    def read_ahead(self, file: AdapterFile) -> None:
+        """See `AdapterStore`; what is not on the disk yet is only asked for by a request that is accepted."""
+        if (path := self._cache.find(_identify(file))) is not None:
+            read_ahead(path)
 
     def read_note(self, file: AdapterFile, suffix: str, limit: int) -> bytes | None:
         """See `AdapterStore`; read once for each listing."""
