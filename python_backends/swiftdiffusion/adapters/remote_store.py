@@ -34,6 +34,7 @@ CHUNK = 4 * 2**20  # bytes
 DOWNLOAD_S = 300.0  # for a whole file; a request waits for as long as its own configuration says
 CALLS = 8  # at a time; those that a dead store never answers hold theirs
 FRESH_S = 1.0  # a listing so young needs not be asked for again because of an unknown name
+S3 = {"s3", "s3a"}
 STREAMED = {"http", "https"}  # not every server of these can send parts of a file
 
 Result = TypeVar("Result")
@@ -266,6 +267,9 @@ def _identify(file: AdapterFile) -> str:
 
 def _bound_sockets(protocol: str, timeout_s: float) -> dict[str, Any]:
     """Options that end a hanging connection, so that its thread comes back."""
+    if protocol in S3:
+        times = {"connect_timeout": timeout_s, "read_timeout": timeout_s, "retries": {"max_attempts": 0}}
+        return {"config_kwargs": times}
     if protocol not in STREAMED:
         return {}
     import aiohttp
