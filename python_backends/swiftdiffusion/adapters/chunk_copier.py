@@ -41,7 +41,7 @@ class ChunkCopier:
             The block on the device; the same one where that is the host.
 
         Raises:
-            Exception: what `read` raised first; nothing reads any more then.
+            Exception: what `read` raised; nothing reads any more then.
         """
         on_host = self.device.type == block.memory.device.type
         target = block if on_host else block.allocate_on(self.device)
