@@ -21,13 +21,18 @@ from shapes.training.vae import train_vae
 
 logger = logging.getLogger("shapes.train")
 
-STAGES = ("vae", "base", *CONTROLNETS, "loras")
+STAGES = ("vae", "base", *CONTROLNETS, *adapters.ADAPTERS)
 
 
 def main() -> None:
     """Run the stages that the command line names, in order; finished ones are skipped."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--stage", choices=(*STAGES, "all"), default="all", help="later stages need the earlier ones")
+    parser.add_argument(
+        "--stage",
+        choices=(*STAGES, "all"),
+        default="all",
+        help="base needs vae; all others need base, and may run at the same time",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for weights and for what resuming needs")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--scale", type=float, default=1.0, help="fraction of the steps: 0.001 tries the code out")
@@ -64,12 +69,11 @@ def run_stage(stage: str, options: argparse.Namespace) -> None:
         train_controlnet(stage, pipeline, controlnet, schedule, _state(options.out, stage))
         checkpoint.save_controlnet(controlnet, stage, options.out)
     else:
-        for adapter in adapters.ADAPTERS.values():
-            pipeline = _load(options)
-            schedule = LORA_SCHEDULES[adapter.name].shortened(options.scale)
-            train_lora(adapter, pipeline, schedule, _state(options.out, adapter.name))
-            path = checkpoint.lora_file(adapter.name, options.out)
-            adapters.save(adapter, adapters.matrices(adapter, pipeline), path)
+        pipeline = _load(options)
+        adapter = adapters.ADAPTERS[stage]
+        train_lora(adapter, pipeline, LORA_SCHEDULES[stage].shortened(options.scale), _state(options.out, stage))
+        path = checkpoint.lora_file(stage, options.out)
+        adapters.save(adapter, adapters.matrices(adapter, pipeline), path)
     done.write_text(f"{time.monotonic() - start:.0f} s\n")
     logger.info("%s: %.0f s", stage, time.monotonic() - start)
 

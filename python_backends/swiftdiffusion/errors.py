@@ -25,6 +25,10 @@ class Unavailable(SwiftDiffusionError):
     code = "UNAVAILABLE"
 
 
+class Lost(Unavailable):
+    """A model whose process has died, which Triton does not start again by itself."""
+
+
 class Cancelled(SwiftDiffusionError):
     """The sender gave up, so the work was stopped (HTTP 499)."""
 

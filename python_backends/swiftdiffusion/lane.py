@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,24 +22,30 @@ from swiftdiffusion.adapters.opening import StoreConfiguration, open_store
 from swiftdiffusion.adapters.patching import Patcher
 from swiftdiffusion.adapters.targets import Targets
 from swiftdiffusion.configuration import require_range
+from swiftdiffusion.controlnets.attachment import Terms
+from swiftdiffusion.controlnets.catalogue import Catalogue
+from swiftdiffusion.controlnets.client import AttachedControlNets, ControlNetClient
+from swiftdiffusion.controlnets.mailbox import Form
+from swiftdiffusion.controlnets.repair import Repairs
 from swiftdiffusion.denoising.advance import Advance
-from swiftdiffusion.denoising.conditioning import Conditioning, Embedding, blank, condition
-from swiftdiffusion.denoising.controls import Control
+from swiftdiffusion.denoising.branch import Branch
+from swiftdiffusion.denoising.conditioning import Conditioning, Embedding, condition
 from swiftdiffusion.denoising.loop import Step, denoise
 from swiftdiffusion.denoising.plan import Plan, make_plan
 from swiftdiffusion.denoising.schedulers import load_scheduler_config
 from swiftdiffusion.denoising.stopwatch import Stopwatch
+from swiftdiffusion.denoising.timeline import Timeline
 from swiftdiffusion.engines import make_engine
 from swiftdiffusion.errors import InvalidArgument
-from swiftdiffusion.networks.unet import load_unet
 from swiftdiffusion.networks.vae_decoder import read_latent_extent
-from swiftdiffusion.placement import NetworkConfiguration, Placement
+from swiftdiffusion.placement import NetworkConfiguration, Placement, choose_second
 from swiftdiffusion.request.images import encode_preview
 from swiftdiffusion.request.limits import Limits
 from swiftdiffusion.request.parse import parse_request
 from swiftdiffusion.request.request import PictureRequest
 from swiftdiffusion.request.result import Picture, Progress
-from swiftdiffusion.services.clients import Call, TextEncoderClient, VaeDecoderClient, attach_controlnet
+from swiftdiffusion.services.clients import Call, TextEncoderClient, VaeDecoderClient
+from swiftdiffusion.unets import Share, UNets
 
 PLANS = 64  # schedulers' courses kept, a few KB each
 PREVIEW_LATENTS = 32  # a preview's longer side in latents: decoding it costs little at any picture size
@@ -55,6 +63,10 @@ class LaneConfiguration(NetworkConfiguration, StoreConfiguration, Limits):
     lora_timeout_s: float = 30.0
     pristine_weights: str = "device"  # or host: where the copies lie that LoRAs are added to
     service_timeout_s: float = 120.0  # how long one call to another model may take
+    controlnet_patience_s: float = 30.0  # one that has failed and answers nothing for so long is killed and loaded anew
+    controlnet_transport: str = "auto"  # one of TRANSPORTS
+    controlnet_timeout_s: float = 2.0  # silence of a ControlNet, or a step's delay, that counts as its death
+    second_gpu: str = ""  # cuda:N: where the negative half of guidance is predicted, beside the other
 
     def __post_init__(self) -> None:
         NetworkConfiguration.__post_init__(self)
@@ -65,6 +77,8 @@ class LaneConfiguration(NetworkConfiguration, StoreConfiguration, Limits):
         require_range("lora_cache_mb", self.lora_cache_mb, 0, 1_000_000)
         require_range("lora_timeout_s", self.lora_timeout_s, 0.1, 3600)
         require_range("service_timeout_s", self.service_timeout_s, 0.1, 3600)
+        require_range("controlnet_timeout_s", self.controlnet_timeout_s, 0.1, 3600)
+        require_range("controlnet_patience_s", self.controlnet_patience_s, 0.1, 3600)
 
 
 @dataclass(frozen=True)
@@ -83,27 +97,20 @@ class Lane:
         configuration: LaneConfiguration,
         placement: Placement,
         call: Call,
-        served_controlnets: Callable[[], Sequence[str]],
+        catalogue: Catalogue,
+        repairs: Repairs | None = None,
     ) -> None:
-        """Args: parameters, where the UNet runs, how models are called, and which ControlNets can be."""
+        """Args: parameters, where the UNet runs, how models are called, which serve ControlNets, who mends those."""
         folder = configuration.pipeline
         self._configuration = configuration
         self._placement = placement
         self._call = call
-        self._served_controlnets = served_controlnets
-        encoder, decoder = load_unet(folder, placement.dtype)
+        self._catalogue, self._repairs = catalogue, repairs
         kind, captures = configuration.engine, configuration.captures
-        self._encoder = make_engine(
-            kind, encoder, placement, captures=captures, plan=configuration.plan("unet_encoder")
-        )
-        # with ControlNets' residuals and without
-        self._decoder = make_engine(
-            kind, decoder, placement, captures=2 * captures, plan=configuration.plan("unet_decoder")
-        )
+        placements = [placement, *choose_second(configuration.second_gpu, placement)]
+        self._unets = UNets(folder, configuration, placements)
         self._advance = make_engine("torch" if kind == "torch" else "auto", Advance(), placement, captures=captures)
-        self._patcher = Patcher(
-            {"unet": [self._encoder, self._decoder]}, placement, configuration.pristine_weights == "host"
-        )
+        self._patcher = Patcher({"unet": self._unets.patched}, placement, configuration.pristine_weights == "host")
         self._loader = LoraLoader(
             open_store(configuration),
             Targets.read(folder),
@@ -114,6 +121,8 @@ class Lane:
         timeout_s = configuration.service_timeout_s
         self._text_encoder = TextEncoderClient(call, configuration.text_encoder, placement, timeout_s)
         self._vae_decoder = VaeDecoderClient(call, configuration.vae_decoder, timeout_s)
+        terms = Terms(configuration.controlnet_transport, configuration.controlnet_timeout_s, timeout_s)
+        self._controlnets = ControlNetClient(call, catalogue, terms, mailboxes=2 * configuration.controlnets_max)
         scheduler_config = load_scheduler_config(folder)
         self._plan = lru_cache(PLANS)(lambda scheduler, steps: make_plan(scheduler, scheduler_config, steps))
         self._latent_channels, self._latent_scale = read_latent_extent(folder)
@@ -121,16 +130,18 @@ class Lane:
         self._zeros_for_no_negative: bool = index.get("force_zeros_for_empty_prompt", True)
         tokens = json.loads((folder / "text_encoder" / "config.json").read_text())["max_position_embeddings"]
         for height, width in configuration.warm_up_sizes:
-            self._warm_up(blank(encoder, tokens, height, width, placement), height, width)
+            self._warm_up(tokens, height, width)
 
     def accept(self, tensors: Mapping[str, NDArray[Any]]) -> AcceptedRequest:
         """Check a request before any work, its LoRAs' files included.
 
         Raises:
-            SwiftDiffusionError: as `parse_request`, `make_plan` and `LoraLoader.inspect` do.
+            SwiftDiffusionError: as `parse_request`, `make_plan`, `Catalogue.require` and `LoraLoader.inspect` do.
         """
-        request = parse_request(tensors, self._configuration, self._served_controlnets)
+        request = parse_request(tensors, self._configuration, self._catalogue.names)
         self._plan(request.scheduler, request.steps)
+        for use in request.controls:
+            self._catalogue.require(use.name)
         loras = tuple(self._loader.inspect(lora.name) for lora in request.loras)
         if "lora_bound" not in tensors:
             measured = [lora.profile.scale_to(request.steps) for lora in loras if lora.profile is not None]
@@ -149,9 +160,10 @@ class Lane:
             report: called after every step; without it there are no previews.
         """
         request = accepted.request
-        stopwatch = Stopwatch()
+        stopwatch = Stopwatch(Timeline() if request.trace else None)
         check()
         plan: Plan = self._plan(request.scheduler, request.steps)
+        loading_since = time.monotonic()
         with stopwatch("loras"):
             loras = BoundedLoras(
                 self._loader,
@@ -163,62 +175,71 @@ class Lane:
                 check,
             )
         with stopwatch("text_encoder"):
-            conditioning, cached = self._condition(request)
+            conditioning, cached = self._condition(request, stopwatch)
         generator = torch.Generator("cpu").manual_seed(request.seed)
         latents = self._draw_noise(request, generator) * plan.noise_scale
 
         def before_step(step: int) -> None:
             check()
-            with stopwatch("loras"):
+            with stopwatch("loras", self._placement.device):
                 loras.settle(step)
 
         def after_step(step: Step) -> None:
             if report is None:
                 return
             with stopwatch("preview"):
-                report(Progress(step.number, step.of, stopwatch.total, self._preview(request, step)))
+                report(Progress(step.number, step.of, stopwatch.total, self._preview(request, step, stopwatch)))
 
-        latents = denoise(
-            self._encoder,
-            self._decoder,
-            self._advance,
-            plan,
-            latents,
-            conditioning,
-            self._attach(request, conditioning),
-            request.guidance_scale,
-            generator,
-            before_step,
-            after_step,
-            stopwatch,
-        )
-        check()
-        with stopwatch("vae_decoder"):
-            pixels = self._vae_decoder.decode(latents)
-        return Picture(request, pixels, loras.describe(), cached, stopwatch.report())
+        shares = self._unets.share(conditioning)
+        with self._attach(request, shares, latents, plan.timesteps) as attached:
+            with stopwatch("controlnet_attach"):
+                branches = [
+                    Branch(share.unet, share.conditioning, controlnets.wait(check), share.rows)
+                    for share, controlnets in zip(shares, attached, strict=True)
+                ]
+            latents = denoise(
+                branches,
+                self._advance,
+                plan,
+                latents,
+                request.guidance_scale,
+                generator,
+                before_step,
+                after_step,
+                stopwatch,
+            )
+            check()
+            with stopwatch("vae_decoder"):
+                pixels = self._vae_decoder.decode(latents, stopwatch)
+            for controlnets in attached:
+                controlnets.check()
+        used = loras.describe()
+        for lora in used:
+            stopwatch.note(f"load {lora['name']}", "loras", loading_since, loading_since + lora["load_seconds"])
+        for controlnets in attached:
+            controlnets.note_spans(stopwatch)
+        controlnets_used = attached[0].describe()
+        return Picture(request, pixels, used, controlnets_used, cached, stopwatch.report(), stopwatch.report_spans())
 
     def close(self) -> None:
-        """End the loader's threads."""
+        """End the loader's threads and free what is shared with ControlNets."""
         self._loader.close()
+        self._controlnets.close()
+        if self._repairs is not None:
+            self._repairs.close()
 
-    def _warm_up(self, empty: Conditioning, height: int, width: int) -> None:
-        """Draw a step with ControlNets' residuals and one without."""
-        latents = empty.pooled.new_zeros(
-            (1, self._latent_channels, height // self._latent_scale, width // self._latent_scale)
-        )
-        sample, timestep = latents.expand(empty.batch, -1, -1, -1), latents.new_ones(())
-        mid, embedding, *skips = self._encoder(sample, timestep, empty.prompt_embeds, empty.pooled, empty.time_ids)
-        for residuals in ([torch.zeros_like(tensor) for tensor in (*skips, mid)], None):
-            noise = self._decoder(mid, embedding, skips, residuals, empty.prompt_embeds)
+    def _warm_up(self, tokens: int, height: int, width: int) -> None:
+        sample = (1, self._latent_channels, height // self._latent_scale, width // self._latent_scale)
+        noise = self._unets.warm_up(tokens, sample, height, width)
         plan = self._plan(self._configuration.scheduler, 1)
-        state, scalar = plan.start(latents), torch.ones((), device=latents.device)
-        self._advance(noise, state, None, plan.weights[0].to(latents.device), scalar, scalar)
+        state, scalar = plan.start(noise[:1]), torch.ones((), device=noise.device)
+        self._advance(noise, state, None, plan.weights[0].to(noise.device), scalar, scalar)
 
-    def _condition(self, request: PictureRequest) -> tuple[Conditioning, bool]:
+    def _condition(self, request: PictureRequest, stopwatch: Stopwatch) -> tuple[Conditioning, bool]:
         """The request's conditioning, and whether every prompt in it was remembered."""
         zeros = request.negative_prompt is None and self._zeros_for_no_negative
         negative = [request.negative_prompt or ""] if request.guided and not zeros else []
-        encoded = self._text_encoder.encode([*negative, request.prompt], request.loras)
+        encoded = self._text_encoder.encode([*negative, request.prompt], request.loras, stopwatch)
         embeddings: list[Embedding] = [embedding for embedding, _ in encoded]
         if request.guided and zeros:
             embeddings.insert(0, embeddings[0].zeros())
@@ -230,25 +251,32 @@ class Lane:
         noise = torch.randn((1, self._latent_channels, height, width), generator=generator)
         return noise.to(self._placement.device)
 
-    def _attach(self, request: PictureRequest, conditioning: Conditioning) -> list[Control]:
-        prefix = self._configuration.controlnet_prefix
-        return [
-            Control(
-                use.name,
-                attach_controlnet(self._call, prefix + use.name, conditioning, use.image),
-                use.scale,
-                use.start,
-                use.end,
-                self._configuration.service_timeout_s,
-            )
-            for use in request.controls
-        ]
+    @contextmanager
+    def _attach(
+        self, request: PictureRequest, shares: Sequence[Share], latents: Tensor, timesteps: Tensor
+    ) -> Iterator[list[AttachedControlNets]]:
+        """Attach the request's ControlNets to each share of its guidance batch; at the end they are let go."""
+        with ExitStack() as stack:
+            attached = []
+            for share in shares:
+                given, (_, channels, height, width) = share.conditioning, latents.shape
+                form = Form(
+                    device=given.prompt_embeds.device,
+                    dtype=given.prompt_embeds.dtype,
+                    sample=(given.batch, channels, height, width),
+                    residuals=self._unets.count_residuals(given.batch, height, width),
+                )
+                attached.append(self._controlnets.attach(request.controls, given, form, timesteps, request.trace))
+                stack.callback(attached[-1].close)
+            models = {model for controlnets in attached for model in controlnets.models()}
+            with ExitStack() if self._repairs is None else self._repairs.watch(models):
+                yield attached
 
-    def _preview(self, request: PictureRequest, step: Step) -> bytes:
+    def _preview(self, request: PictureRequest, step: Step, stopwatch: Stopwatch) -> bytes:
         if not request.preview_every or step.number % request.preview_every or step.number == step.of:
             return b""
         latents = step.clean
         longest = max(latents.shape[2:])
         if longest > PREVIEW_LATENTS:
             latents = interpolate(latents, scale_factor=PREVIEW_LATENTS / longest, mode="area")
-        return encode_preview(self._vae_decoder.decode(latents))
+        return encode_preview(self._vae_decoder.decode(latents, stopwatch))

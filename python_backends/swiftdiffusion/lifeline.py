@@ -14,11 +14,16 @@ import re
 import secrets
 import select
 import socket
+import struct
+import time
+from collections.abc import Callable, Sequence
 
-from swiftdiffusion.errors import InvalidArgument
+from swiftdiffusion.errors import InvalidArgument, Unavailable
 
 PARAMETER = "lifeline"
 MESSAGE_BYTES_MAX = 128 * 1024  # below what Linux lets a socket hold by default
+FILES_MAX = 4  # of one message
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: process, user, group
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 
 
@@ -38,11 +43,60 @@ class Lifeline:
         if not select.select([source], [], [], timeout_s)[0]:
             return None
         if self._connection is None:
-            self._connection, _ = self._listener.accept()
+            self.is_taken(0)
             return self.receive(timeout_s)
         with contextlib.suppress(ConnectionError):
             return self._connection.recv(MESSAGE_BYTES_MAX) or None
         return None
+
+    def is_taken(self, timeout_s: float) -> bool:
+        """Whether the other end is there, or comes within `timeout_s`."""
+        if self._connection is None and select.select([self._listener], [], [], timeout_s)[0]:
+            self._connection, _ = self._listener.accept()
+        return self._connection is not None
+
+    def hand_over(self, message: bytes, files: Sequence[int]) -> None:
+        """Send a first message with open files to the other end, which is there; one that left does not get it."""
+        assert self._connection is not None
+        with contextlib.suppress(OSError):
+            socket.send_fds(self._connection, [message], list(files))
+
+    def is_let_go(self) -> bool:
+        """Whether the other end was there and has ended; messages still to be read make no difference."""
+        if self._connection is None:
+            return False
+        try:
+            return self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    @property
+    def pid(self) -> int | None:
+        """The other end's process, once it is there."""
+        if self._connection is None:
+            return None
+        credentials = self._connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        return _CREDENTIALS.unpack(credentials)[0]
+
+    def end(self, timeout_s: float, read: Callable[[bytes], None] = lambda message: None) -> bool:
+        """Tell the other end to stop, and wait until it has; returns whether it did within `timeout_s`.
+
+        What it still sends is given to `read`.
+        """
+        if self._connection is None:
+            return True
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_WR)
+        deadline = time.monotonic() + timeout_s
+        while not self.is_let_go():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            if message := self.receive(left):
+                read(message)
+        return True
 
     def cut(self) -> None:
         """Tell the other end to stop; more than once does no harm."""
@@ -77,10 +131,25 @@ class Holder:
             with contextlib.suppress(OSError):
                 self._socket.send(message)
 
-    def is_cut(self) -> bool:
-        """Whether the caller has let go (or never was there)."""
+    def take_over(self, timeout_s: float) -> tuple[bytes, list[int]]:
+        """The caller's first message and its files, which are the taker's to close.
+
+        Raises:
+            Unavailable: the caller is gone, or sent nothing within `timeout_s`.
+        """
+        if self._socket is not None and select.select([self._socket], [], [], timeout_s)[0]:
+            with contextlib.suppress(OSError):
+                message, files, *_ = socket.recv_fds(self._socket, MESSAGE_BYTES_MAX, FILES_MAX)
+                if message:
+                    return message, files
+        raise Unavailable("the caller has let go")
+
+    def is_cut(self, timeout_s: float = 0) -> bool:
+        """Whether the caller has let go (or never was there), or does so within `timeout_s`."""
         if self._socket is None:
             return True
+        if timeout_s and not select.select([self._socket], [], [], timeout_s)[0]:
+            return False
         try:
             return self._socket.recv(1) == b""
         except BlockingIOError:  # nothing to read: the caller is there

@@ -91,6 +91,23 @@ def choose_placement(device: str, dtype: str, instance_kind: str, instance_devic
     return Placement(place, DTYPES[dtype])
 
 
+def choose_second(device: str, first: Placement) -> list[Placement]:
+    """The placement of a lane's second GPU, if it has one: `device` is empty or another ``cuda:N`` than the first's.
+
+    Raises:
+        InvalidArgument: anything else.
+    """
+    if not device:
+        return []
+    gpus = {f"cuda:{number}" for number in range(torch.cuda.device_count())}
+    if first.device.type != "cuda" or device not in gpus - {f"cuda:{first.device.index or 0}"}:
+        raise InvalidArgument(
+            f"parameter 'second_gpu' is {device!r} beside {first.device}; allowed: none, or another GPU of "
+            f"{', '.join(sorted(gpus)) or 'those that torch sees, which are none'}"
+        )
+    return [Placement(torch.device(device), first.dtype)]
+
+
 def set_threads(count: int) -> None:
     """Give torch `count` CPU threads in this process; 0 leaves torch's own choice (one a core)."""
     if count:

@@ -3,8 +3,11 @@
 import argparse
 from types import ModuleType
 
+from benchmarks.controlnets import command as controlnets
+from benchmarks.grid import command as grid
 from benchmarks.loras import command as loras
 from benchmarks.step import command as step
+from benchmarks.trace import command as trace
 from launch.options import add_environment_options, make_parser
 
 DESCRIPTION = """\
@@ -14,7 +17,13 @@ hand instead of a virtual environment, given PYTHONPATH=python_backends:plugins:
 """
 
 # each has DESCRIPTION, add_options(parser) and work(options), and imports only the standard library up to `work`
-BENCHMARKS: dict[str, ModuleType] = {"step": step, "loras": loras}
+BENCHMARKS: dict[str, ModuleType] = {
+    "step": step,
+    "loras": loras,
+    "controlnets": controlnets,
+    "grid": grid,
+    "trace": trace,
+}
 
 
 def parse_options(arguments: list[str]) -> argparse.Namespace:

@@ -28,14 +28,20 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
 
 def work(options: argparse.Namespace) -> int:
     """Become perf_analyzer; raises `LaunchError` where there is none."""
+    executable, variables = find_perf_analyzer()
+    os.execve(executable, [executable, *options.further_options], variables)
+
+
+def find_perf_analyzer() -> tuple[str, dict[str, str]]:
+    """The executable and the variables to run it with; raises `LaunchError` where there is none."""
     own = Path(sys.prefix) / "bin" / "perf_analyzer"
     if own.exists():
-        variables = {**os.environ, "LD_LIBRARY_PATH": str(link_libraries(Path(sys.prefix) / "lib" / "perf_analyzer"))}
-        os.execve(own, [str(own), *options.further_options], variables)
+        libraries = link_libraries(Path(sys.prefix) / "lib" / "perf_analyzer")
+        return str(own), {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
     on_path = shutil.which("perf_analyzer")
     if on_path is None:
         raise LaunchError(f"Neither {sys.prefix} nor PATH has a perf_analyzer: install the package tritonclient.")
-    os.execv(on_path, [on_path, *options.further_options])
+    return on_path, dict(os.environ)
 
 
 def link_libraries(folder: Path) -> Path:

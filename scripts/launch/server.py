@@ -29,6 +29,7 @@ POLL_SECONDS = 0.1
 ANSWER_SECONDS = 5.0
 IN_FLIGHT_SECONDS = 10  # how long a stopping server waits for the requests it is working on
 STOP_SECONDS = 60.0  # more than the keeper ever takes
+CONTROL_HEADER = "swiftdiffusion-control"
 KEEPER = Path(__file__).with_name("keeper.py")
 EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
@@ -58,6 +59,7 @@ class Server:
         self.settings = settings
         self.log = Tail(settings.log)
         self._keeper: subprocess.Popen | None = None
+        self._control_key = secrets.token_hex(16)
 
     @property
     def http_url(self) -> str:
@@ -138,7 +140,12 @@ class Server:
 
     def list_models(self) -> list[str]:
         """Name the models that are ready."""
-        request = urllib.request.Request(f"http://{self.http_url}/v2/repository/index", data=b"{}", method="POST")
+        request = urllib.request.Request(
+            f"http://{self.http_url}/v2/repository/index",
+            data=b"{}",
+            headers={CONTROL_HEADER: self._control_key},
+            method="POST",
+        )
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
             return sorted(model["name"] for model in json.load(answer) if model.get("state") == "READY")
 
@@ -201,7 +208,19 @@ class Server:
         for service in ("http", "grpc", "metrics"):
             command.append(f"--{service}-address={settings.host}")
             command.append(f"--{service}-port={getattr(settings.ports, service)}")
+        if not any("--model-control" in option or "model-repository" in option for option in settings.further_options):
+            command += self._take_control()
         return [*command, *settings.further_options]
+
+    def _take_control(self) -> list[str]:
+        """Let models load ones anew that have died, and nobody else: who may load models may load code."""
+        key = f"{CONTROL_HEADER}={self._control_key}"
+        return [
+            "--model-control-mode=explicit",
+            "--load-model=*",
+            f"--http-restricted-api=model-repository:{key}",
+            f"--grpc-restricted-protocol=model-repository:{key}",
+        ]
 
     def _is_ready(self) -> bool:
         try:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from swiftdiffusion.denoising.advance import Advance
+from swiftdiffusion.denoising.branch import Branch, UNet
 from swiftdiffusion.denoising.conditioning import blank
 from swiftdiffusion.denoising.loop import denoise
 from swiftdiffusion.denoising.plan import make_plan
@@ -97,7 +98,7 @@ def test_a_refit_reaches_what_is_captured_and_goes_back():
     for engine, weights in pristine.items():
         for name, weight in weights.items():  # written without a refit, as the grouped patch does
             engine.parameters()[name].copy_(weight)
-        engine.weights_changed()
+        engine.weights_changed(engine.parameters())
     assert torch.equal(run(fast, inputs), base)
 
 
@@ -122,13 +123,10 @@ def test_the_loop_does_not_wait_for_the_gpu(scheduler):
 
     try:
         latents = denoise(
-            encoder,
-            decoder,
+            [Branch(UNet(encoder, decoder), conditioning, [])],
             advance,
             plan,
             draw(1, 4, 32, 32).float() * plan.noise_scale,
-            conditioning,
-            [],
             3.0,
             torch.Generator().manual_seed(1),
             before_step=watch,

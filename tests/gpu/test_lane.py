@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from swiftdiffusion.configuration import Location
+from swiftdiffusion.controlnets.catalogue import Catalogue
 from swiftdiffusion.lane import Lane, LaneConfiguration
 from swiftdiffusion.placement import Placement
 from swiftdiffusion.services.controlnet import ControlNetConfiguration, ControlNetService
@@ -31,7 +32,7 @@ ASKED = {
 class LocalLane:
     """A lane whose services are called directly, as a server would call their models."""
 
-    def __init__(self, placement):
+    def __init__(self, placement, **parameters):
         services: dict[str, Any] = {
             "text_encoder": TextEncoderService(
                 TextEncoderConfiguration(pipeline=PIPELINE, adapters=ADAPTERS), placement
@@ -43,14 +44,14 @@ class LocalLane:
         }
         threads = ThreadPoolExecutor(4)
         configuration = LaneConfiguration(
-            pipeline=PIPELINE, adapters=ADAPTERS, width=128, height=128, size_min=64, size_max=256
+            pipeline=PIPELINE, adapters=ADAPTERS, width=128, height=128, size_min=64, size_max=256, **parameters
         )
-        self.lane = Lane(
-            configuration,
-            placement,
-            lambda model, _, inputs: threads.submit(services[model].answer, inputs),
-            lambda: ["edges"],
-        )
+
+        def call(model, _, inputs):
+            return threads.submit(services[model].answer, inputs)
+
+        catalogue = Catalogue(call, lambda: ["controlnet_edges"], bool, "controlnet_", timeout_s=2)
+        self.lane = Lane(configuration, placement, call, catalogue)
 
     def draw(self, **changes):
         tensors = {
@@ -88,3 +89,15 @@ def test_loras_leave_no_trace():
     assert np.array_equal(on_gpu.draw(**plain), before)
     assert np.array_equal(on_gpu.draw(**ASKED), with_loras)
     assert not np.array_equal(with_loras, before)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_guidance_on_two_gpus_gives_the_same_picture():
+    placement = Placement(torch.device("cuda:0"), torch.float32)
+    one, two = LocalLane(placement), LocalLane(placement, second_gpu="cuda:1")
+    plain = {name: value for name, value in ASKED.items() if not name.startswith("lora")}
+    before = two.draw(**plain)
+    assert np.abs(before - one.draw(**plain)).max() <= 2
+    assert np.abs(two.draw(**ASKED) - one.draw(**ASKED)).max() <= 2
+    assert np.array_equal(two.draw(**plain), before)
+    assert np.abs(two.draw(**plain, guidance_scale=[1.0]) - one.draw(**plain, guidance_scale=[1.0])).max() <= 2

@@ -3,6 +3,7 @@ import torch
 
 from shapes.checkpoint import controlnet_folder, pipeline_folder
 from swiftdiffusion.configuration import Location
+from swiftdiffusion.controlnets.catalogue import Catalogue
 from swiftdiffusion.engines.torch_engine import TorchEngine
 from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.lane import Lane, LaneConfiguration
@@ -45,11 +46,15 @@ def test_every_model_warms_up(tmp_path, monkeypatch):
     folder = controlnet_folder("edges")
     ControlNetService(ControlNetConfiguration(folder, prompt_tokens=48, warm_up=size), CPU)
     adapters = Location(str(tmp_path))
+
+    def call(*_):
+        pytest.fail("no other model is there yet")
+
     lane = Lane(
         LaneConfiguration(pipeline=pipeline_folder(), adapters=adapters, warm_up=size),
         CPU,
-        call=lambda *_: pytest.fail("no other model is there yet"),
-        served_controlnets=list,
+        call,
+        Catalogue(call, list, bool, "controlnet_", timeout_s=2),
     )
     lane.close()
     assert called == [

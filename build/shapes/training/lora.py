@@ -1,4 +1,4 @@
-"""Stage `loras`: four styles, each a LoRA on the frozen base model."""
+"""Stages `outline`, `pixelated`, `night` and `hatching`: a style each, as a LoRA on the frozen base model."""
 
 from pathlib import Path
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from swiftdiffusion.adapters.safetensors_file import MalformedFileError, read_header
-from swiftdiffusion.errors import InvalidArgument
+from swiftdiffusion.networks.weight_files import count_weights
 from swiftdiffusion_build.export.subjects import Checkpoint
 
 BYTES_A_WEIGHT = 2  # on a GPU all networks are in fp16, whatever their files hold
 PROCESS_BYTES = 512 * 2**20  # of the CUDA context of each model instance's process
-STEMS = ("diffusion_pytorch_model", "model")  # of diffusers' and transformers' files
 
 
 @dataclass(frozen=True)
@@ -50,24 +47,3 @@ def read_footprints(checkpoint: Checkpoint) -> Footprints:
         vae_decoder=measure(pipeline / "vae"),
         controlnets={folder.name: measure(folder) for folder in checkpoint.controlnets},
     )
-
-
-def count_weights(folder: Path) -> int:
-    """The elements of all tensors in a network's diffusers or transformers folder, whole or in shards.
-
-    Raises:
-        InvalidArgument: there are none, or a file is broken.
-    """
-    for stem in STEMS:
-        # the shards before the whole, as the libraries choose; other variants (`.fp16.`) are not what they load
-        files = sorted(folder.glob(f"{stem}-?????-of-?????.safetensors")) or [folder / f"{stem}.safetensors"]
-        if all(file.is_file() for file in files):
-            return sum(_count_elements(file) for file in files)
-    raise InvalidArgument(f"{folder} has no weights; allowed: {' or '.join(f'{stem}.safetensors' for stem in STEMS)}")
-
-
-def _count_elements(file: Path) -> int:
-    try:
-        return sum(math.prod(tensor.shape) for tensor in read_header(file).tensors.values())
-    except MalformedFileError as error:
-        raise InvalidArgument(f"{file} {error}") from None

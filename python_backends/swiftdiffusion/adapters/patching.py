@@ -108,8 +108,11 @@ class Patcher:
         self._touched |= patch.slots
         stale.run()
         patch.run()
-        for engine in {slot.engine for slot in stale.slots | patch.slots}:
-            engine.weights_changed()
+        written: dict[LiveEngine, list[str]] = defaultdict(list)
+        for slot in stale.slots | patch.slots:
+            written[slot.engine].append(slot.name)
+        for engine, names in written.items():
+            engine.weights_changed(names)
         self._touched = patch.slots
 
     def _prepare_restoring(self, slots: frozenset[Slot]) -> PreparedPatch:

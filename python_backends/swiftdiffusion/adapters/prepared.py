@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
@@ -17,8 +17,8 @@ class LiveEngine(Protocol):
     def parameters(self) -> Mapping[str, Tensor]:
         """Return the live tensors by name, which may be written."""
 
-    def weights_changed(self) -> None:
-        """Be told that they were; what runs next sees them."""
+    def weights_changed(self, names: Collection[str]) -> None:
+        """Be told that these were; what runs next sees them."""
 
 
 class Slot(NamedTuple):

@@ -24,6 +24,11 @@ class Conditioning:
         """2 with classifier-free guidance, 1 without."""
         return self.prompt_embeds.shape[0]
 
+    def take(self, rows: slice, device: torch.device) -> Conditioning:
+        """Some rows of the batch, on a device."""
+        parts = (self.prompt_embeds, self.pooled, self.time_ids)
+        return Conditioning(*(part[rows].to(device, copy=True) for part in parts))
+
 
 @dataclass(frozen=True)
 class Embedding:

@@ -2,50 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from swiftdiffusion.errors import Internal
-from swiftdiffusion.waiting import wait_for
 
-# starts one step of a ControlNet: (sample [batch, 4, h, w], timestep) -> residuals, flat as `ControlNet` lays them
-StartStep = Callable[[Tensor, Tensor], "Future[Tensor]"]
+
+class Link(Protocol):
+    """The way to one ControlNet that was attached to the request."""
+
+    def start_step(self, sample: Tensor, timestep: Tensor) -> None:
+        """Have it compute the residuals of sample [batch, 4, h, w]; `timestep` is a scalar."""
+
+    def residuals(self) -> Tensor:
+        """The started step's residuals, unscaled and flat as `ControlNet` lays them; until the next step starts.
+
+        Raises `Unavailable` where it is known that they will not come.
+        """
 
 
 @dataclass(frozen=True)
 class Control:
-    """One ControlNet attached to a request."""
+    """One ControlNet of a request."""
 
     name: str
-    start_step: StartStep
+    link: Link
     scale: float
     start: float
     end: float
-    timeout_s: float  # how long a step waits for it
 
     def acts_in(self, step: int, steps: int) -> bool:
         """Whether it acts in step `step` of `steps` (from 0), by diffusers' rule for ``control_guidance_*``."""
-        return not (step / steps < self.start or (step + 1) / steps > self.end)
+        return acts_in(step, steps, self.start, self.end)
+
+
+def acts_in(step: int, steps: int, start: float, end: float) -> bool:
+    """Whether a ControlNet that acts from `start` to `end` acts in step `step` of `steps` (from 0)."""
+    return not (step / steps < start or (step + 1) / steps > end)
 
 
 def start_controls(
     controls: Sequence[Control], sample: Tensor, timestep: Tensor, step: int, steps: int
-) -> list[tuple[Control, Future[Tensor]]]:
-    """Start every ControlNet that acts in this step; all run at the same time."""
-    return [(c, c.start_step(sample, timestep)) for c in controls if c.acts_in(step, steps)]
+) -> list[Control]:
+    """Start every ControlNet that acts in this step, and return them; all run at the same time."""
+    acting = [control for control in controls if control.acts_in(step, steps)]
+    for control in acting:
+        control.link.start_step(sample, timestep)
+    return acting
 
 
-def sum_residuals(
-    running: Sequence[tuple[Control, Future[Tensor]]], shapes: Sequence[torch.Size], like: Tensor
-) -> list[Tensor] | None:
-    """Wait for the ControlNets and add up scale x residual, in the request's order, as diffusers does.
+def sum_residuals(acting: Sequence[Control], shapes: Sequence[torch.Size], like: Tensor) -> list[Tensor] | None:
+    """Add up scale x residual, in the request's order, as diffusers does.
 
     Args:
-        running: what `start_controls` returned.
+        acting: what `start_controls` returned.
         shapes: of the UNet's skips and, last, of its mid block's output.
         like: a tensor of the UNet's device and dtype.
 
@@ -56,19 +70,21 @@ def sum_residuals(
         Internal: a ControlNet made for another UNet.
         Unavailable: one that did not answer in time.
     """
-    if not running:
+    if not acting:
         return None
-    total = torch.zeros(sum(shape.numel() for shape in shapes), dtype=like.dtype, device=like.device)
-    for control, future in running:
-        residuals = wait_for(future, f"ControlNet {control.name!r}", control.timeout_s)
-        if residuals.shape != total.shape:
+    sizes = [shape.numel() for shape in shapes]
+    total: Tensor | None = None
+    for control in acting:
+        residuals = control.link.residuals()
+        if residuals.shape != (sum(sizes),):
             raise Internal(
                 f"ControlNet {control.name!r} gave {residuals.numel()} residuals where this UNet takes "
-                f"{total.numel()}: it was made for another base model"
+                f"{sum(sizes)}: it was made for another base model"
             )
-        total += residuals.to(total) * control.scale
-    parts = total.split([shape.numel() for shape in shapes])
+        scaled = residuals.to(like) * control.scale
+        total = scaled if total is None else total.add_(scaled)
+    assert total is not None
     return [
         part.view(batch, height, width, channels).permute(0, 3, 1, 2)
-        for part, (batch, channels, height, width) in zip(parts, shapes, strict=True)
+        for part, (batch, channels, height, width) in zip(total.split(sizes), shapes, strict=True)
     ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from swiftdiffusion.engines.cuda_graph_engine import CudaGraphEngine
+from swiftdiffusion.engines.session import Session
 from swiftdiffusion.engines.tensorrt.engine import TensorRtEngine
 from swiftdiffusion.engines.torch_engine import TorchEngine
 from swiftdiffusion.errors import InvalidArgument
@@ -25,14 +26,17 @@ class Engine(Protocol):
     def __call__(self, *inputs: Any) -> Any:
         """Run the network; inputs and outputs as the network's ``forward`` has them."""
 
+    def open(self, *inputs: Any) -> Session:
+        """Begin a picture's steps on these inputs, of which only the steady ones stay; see `Session`."""
+
     def parameters(self) -> Mapping[str, Tensor]:
         """The live weights by the names that they have in the checkpoint."""
 
     def refit(self, weights: Mapping[str, Tensor]) -> None:
         """Overwrite the named weights; what runs next sees them."""
 
-    def weights_changed(self) -> None:
-        """Say that live weights were written without `refit`; what runs next sees them."""
+    def weights_changed(self, names: Collection[str]) -> None:
+        """Say that these live weights were written without `refit`; what runs next sees them."""
 
 
 KINDS: dict[str, Callable[[Network, Placement, int], Engine]] = {"torch": TorchEngine, "cuda_graph": CudaGraphEngine}

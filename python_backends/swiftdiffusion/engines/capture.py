@@ -44,10 +44,10 @@ class Capture:
         if self._prepare is None:
             prepared = network.prepare()
         else:
-            with torch.cuda.graph(self._prepare, pool=pool, capture_error_mode="thread_local"):
+            with torch.cuda.graph(self._prepare, pool=pool, stream=stream, capture_error_mode="thread_local"):
                 prepared = network.prepare(*steady)
         self._step = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._step, pool=pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(self._step, pool=pool, stream=stream, capture_error_mode="thread_local"):
             self._results = network.step(*moving_inputs, prepared)
         self._prepared = prepared  # its memory is the step's to read
         self._seen: list[Any] = [None] * len(tensors)

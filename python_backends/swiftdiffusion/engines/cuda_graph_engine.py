@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from swiftdiffusion.engines.capture import Capture
+from swiftdiffusion.engines.captures import Captures
+from swiftdiffusion.engines.session import Session
 from swiftdiffusion.engines.torch_engine import TorchEngine
 from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.networks.fused import fuse
@@ -20,7 +21,8 @@ from swiftdiffusion.placement import Placement
 class CudaGraphEngine(TorchEngine):
     """A network captured once for each shape of its inputs; the least recently used captures are dropped.
 
-    A call's results are the capture's own: the next call with the same shapes overwrites them. For one thread.
+    A call's results are the capture's own: the next call with the same shapes overwrites them. Calls are for one
+    thread; sessions of other threads may run beside it.
     """
 
     def __init__(self, network: Network, placement: Placement, captures: int = 1) -> None:
@@ -33,26 +35,46 @@ class CudaGraphEngine(TorchEngine):
         nn.Module.to(self._network, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device = placement.device
         fuse(self._network)
-        self._most = captures
-        self._captures: OrderedDict[Hashable, Capture] = OrderedDict()
+        self._captures = Captures(captures)
 
     @torch.inference_mode()
     def __call__(self, *inputs: Any) -> Any:
         """Replay the network's ``forward`` on these inputs, capturing it first for shapes not seen lately."""
-        key = _describe(inputs)
-        capture = self._captures.get(key)
-        if capture is None:
-            while len(self._captures) >= self._most:
-                self._captures.popitem(last=False)
-            with torch.cuda.device(self._device):
-                capture = self._captures[key] = Capture(self._network, inputs)
-        self._captures.move_to_end(key)
-        return capture.replay(inputs)
+        with torch.cuda.device(self._device):
+            capture = self._borrow(inputs)
+            try:
+                return capture.replay(inputs)
+            finally:
+                self._captures.give_back(capture)
 
-    def weights_changed(self) -> None:
+    @torch.inference_mode()
+    def open(self, *inputs: Any) -> Session:
+        """Give a session a capture of its own."""
+        with torch.cuda.device(self._device):
+            return CaptureSession(self._borrow(inputs), inputs[len(inputs) - self._network.steady :], self._captures)
+
+    def weights_changed(self, names: Collection[str]) -> None:
         """Say that live weights were written: what was prepared from them is prepared anew at the next call."""
-        for capture in self._captures.values():
-            capture.forget()
+        self._captures.forget()
+
+    def _borrow(self, inputs: tuple[Any, ...]) -> Capture:
+        return self._captures.borrow(_describe(inputs), lambda: Capture(self._network, inputs))
+
+
+class CaptureSession:
+    """A capture lent to one picture."""
+
+    def __init__(self, capture: Capture, steady: tuple[Any, ...], captures: Captures) -> None:
+        self._capture, self._steady, self._captures = capture, steady, captures
+
+    @torch.inference_mode()
+    def step(self, *moving: Any) -> Any:
+        """Replay a step; what the steady inputs alone decide is computed with the first."""
+        return self._capture.replay((*moving, *self._steady))
+
+    def close(self) -> None:
+        """Give the capture back."""
+        self._captures.give_back(self._capture)
 
 
 def _describe(inputs: Any) -> Hashable:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from swiftdiffusion.engines.session import Session, SimpleSession
 from swiftdiffusion.networks.network import Network
 from swiftdiffusion.placement import Placement
 
@@ -24,6 +25,12 @@ class TorchEngine:
         """Run the network's ``forward``."""
         return self._network(*inputs)
 
+    @torch.inference_mode()
+    def open(self, *inputs: Any) -> Session:
+        """Prepare what the steady inputs alone decide; the other inputs are only examples."""
+        steady = inputs[len(inputs) - self._network.steady :]
+        return SimpleSession(torch.inference_mode()(self._network.step), (self._network.prepare(*steady),))
+
     def parameters(self) -> Mapping[str, Tensor]:
         """The live weights by name."""
         return self._weights
@@ -33,7 +40,7 @@ class TorchEngine:
         """Copy into the named weights, in place and in order with the calls around it."""
         for name, weight in weights.items():
             self._weights[name].copy_(weight, non_blocking=True)
-        self.weights_changed()
+        self.weights_changed(weights)
 
-    def weights_changed(self) -> None:
+    def weights_changed(self, names: Collection[str]) -> None:
         """Nothing to do: every call reads the live weights."""

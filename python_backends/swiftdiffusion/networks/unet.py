@@ -37,6 +37,17 @@ class Encoder(Network):
         self.prompt_width: int = model.config["cross_attention_dim"]
         sizes = 6 * model.config["addition_time_embed_dim"]
         self.pooled_width: int = model.config["projection_class_embeddings_input_dim"] - sizes
+        self._skips = [(self.conv_in.out_channels, 0)]  # channels, and how often the sample has been halved
+        for block in self.down_blocks:
+            width, halvings = block.resnets[-1].out_channels, self._skips[-1][1]
+            self._skips += [(width, halvings)] * len(block.resnets)
+            if block.downsamplers:
+                self._skips.append((width, halvings + 1))
+
+    def count_residuals(self, batch: int, height: int, width: int) -> int:
+        """How many values a ControlNet adds to the skips and the mid block of samples [batch, 4, height, width]."""
+        tensors = [*self._skips, self._skips[-1]]
+        return batch * sum(c * -(-height // 2**halvings) * -(-width // 2**halvings) for c, halvings in tensors)
 
     def embed_sizes(self, pooled: Tensor, time_ids: Tensor) -> Tensor:
         """Embed pooled [batch, pooled width] and time_ids [batch, 6] to [batch, width]."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from swiftdiffusion.denoising.schedulers import SCHEDULERS
 from swiftdiffusion.errors import InvalidArgument, NotFound, shorten
@@ -16,7 +16,9 @@ from swiftdiffusion.signature import Arrays
 SEED_MAX = 2**63 - 1
 
 
-def parse_request(tensors: Arrays, limits: Limits, served_controlnets: Callable[[], Sequence[str]]) -> PictureRequest:
+def parse_request(
+    tensors: Arrays, limits: Limits, served_controlnets: Callable[[Collection[str]], Sequence[str]]
+) -> PictureRequest:
     """Check every input and fill in the defaults.
 
     Whether the LoRAs exist and fit is the adapter store's to say.
@@ -24,7 +26,7 @@ def parse_request(tensors: Arrays, limits: Limits, served_controlnets: Callable[
     Args:
         tensors: the inputs that were sent, by name; texts as bytes objects.
         limits: the model's bounds and defaults.
-        served_controlnets: gives the names that can be asked for now.
+        served_controlnets: gives the names that can be asked for now; it is told which ones are.
 
     Raises:
         InvalidArgument: names the input, its value and what is allowed.
@@ -50,6 +52,7 @@ def parse_request(tensors: Arrays, limits: Limits, served_controlnets: Callable[
         output_format=inputs.choice("output_format", limits.output_format, OUTPUT_FORMATS),
         preview_every=inputs.integer("preview_every", limits.preview_every, 0, limits.steps_max),
         base64=encoded,
+        trace=inputs.boolean("trace", False),
     )
 
 
@@ -65,7 +68,7 @@ def _parse_loras(inputs: Inputs, limits: Limits) -> tuple[LoraUse, ...]:
 def _parse_controls(
     inputs: Inputs,
     limits: Limits,
-    served: Callable[[], Sequence[str]],
+    served: Callable[[Collection[str]], Sequence[str]],
     width: int,
     height: int,
     encoded: bool,
@@ -76,7 +79,7 @@ def _parse_controls(
         raise InvalidArgument(
             f"control_images has {len(files)} pictures and controlnets {len(names)} names; one for each is needed"
         )
-    known = served() if names else ()
+    known = served(names) if names else ()
     for name in names:
         if name not in known:
             raise NotFound(f"controlnets names {shorten(name)}; served: {', '.join(known) or 'none'}")

@@ -24,6 +24,7 @@ INPUTS = (
     Port("output_format", "TYPE_STRING", (1,), optional=True),
     Port("preview_every", "TYPE_INT32", (1,), optional=True),
     Port("base64", "TYPE_BOOL", (1,), optional=True),
+    Port("trace", "TYPE_BOOL", (1,), optional=True),
 )
 
 PICTURE = (

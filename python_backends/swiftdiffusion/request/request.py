@@ -46,6 +46,7 @@ class PictureRequest:
     output_format: str
     preview_every: int
     base64: bool
+    trace: bool = False  # whether `info` tells when each part ran
 
     @property
     def guided(self) -> bool:

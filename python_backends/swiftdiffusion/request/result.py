@@ -41,14 +41,18 @@ class Picture:
     request: PictureRequest
     pixels: NDArray[np.uint8]  # [height, width, 3]
     loras: list[dict[str, Any]]  # name, scale, and the first step (from 0) that each took part in
+    controlnets: list[dict[str, Any]]  # name, model, and how its tensors travelled
     prompt_cached: bool  # whether every prompt was remembered
     seconds: dict[str, float]  # by stage
+    spans: list[dict[str, Any]] | None = None  # when each part ran, where that was asked for
 
     def describe(self) -> dict[str, Any]:
         """The response's ``info``, fit for JSON."""
-        return {
+        info = {
             "request": self.request.describe(),
             "loras": self.loras,
+            "controlnets": self.controlnets,
             "prompt_cached": self.prompt_cached,
             "seconds": self.seconds,
         }
+        return info if self.spans is None else {**info, "spans": self.spans}

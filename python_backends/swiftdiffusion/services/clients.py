@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from swiftdiffusion.denoising.conditioning import Conditioning, Embedding
-from swiftdiffusion.denoising.controls import StartStep
+from swiftdiffusion.denoising.conditioning import Embedding
+from swiftdiffusion.denoising.stopwatch import Stopwatch
 from swiftdiffusion.placement import Placement
 from swiftdiffusion.request.request import LoraUse
-from swiftdiffusion.services.contracts import CONTROLNET, TEXT_ENCODER, VAE_DECODER
+from swiftdiffusion.services.contracts import TEXT_ENCODER, VAE_DECODER
 from swiftdiffusion.signature import Arrays, Signature
 from swiftdiffusion.waiting import wait_for
 
@@ -29,13 +29,16 @@ class TextEncoderClient:
     def __init__(self, call: Call, model: str, placement: Placement, timeout_s: float) -> None:
         self._call, self._model, self._placement, self._timeout_s = call, model, placement, timeout_s
 
-    def encode(self, prompts: Sequence[str], loras: Sequence[LoraUse]) -> list[tuple[Embedding, bool]]:
+    def encode(
+        self, prompts: Sequence[str], loras: Sequence[LoraUse], stopwatch: Stopwatch
+    ) -> list[tuple[Embedding, bool]]:
         """Each prompt's embedding on the loop's device, and whether it came from the service's cache."""
         inputs: dict[str, NDArray[Any]] = {"prompts": _texts(prompts)}
         if loras:
             inputs["loras"] = _texts([lora.name for lora in loras])
             inputs["lora_scales"] = np.array([lora.scale for lora in loras], dtype=np.float32)
         outputs = wait_for(self._call(self._model, TEXT_ENCODER, inputs), self._model, self._timeout_s)
+        stopwatch.note("text_encoder", self._model, *outputs["ran"])
         hidden = torch.from_numpy(outputs["hidden"]).to(self._placement.device, self._placement.dtype)
         pooled = torch.from_numpy(outputs["pooled"]).to(self._placement.device, self._placement.dtype)
         embeddings = [Embedding(*pair) for pair in zip(hidden, pooled, strict=True)]
@@ -48,42 +51,12 @@ class VaeDecoderClient:
     def __init__(self, call: Call, model: str, timeout_s: float) -> None:
         self._call, self._model, self._timeout_s = call, model, timeout_s
 
-    def decode(self, latents: Tensor) -> NDArray[np.uint8]:
+    def decode(self, latents: Tensor, stopwatch: Stopwatch) -> NDArray[np.uint8]:
         """Decode [1, 4, h, w] to uint8 [height, width, 3]."""
         answer = self._call(self._model, VAE_DECODER, {"latents": to_array(latents)})
-        return wait_for(answer, self._model, self._timeout_s)["pixels"]
-
-
-def attach_controlnet(call: Call, model: str, conditioning: Conditioning, image: NDArray[np.uint8]) -> StartStep:
-    """Bind what stays the same for a request, and give the call that starts one step.
-
-    Args:
-        call: how models are called.
-        model: the ControlNet's name as a Triton model.
-        conditioning: the request's; the ControlNet sees what the UNet sees.
-        image: the reference, uint8 [height, width, 3].
-    """
-    constant: dict[str, NDArray[Any]] = {
-        "prompt_embeds": to_array(conditioning.prompt_embeds),
-        "pooled": to_array(conditioning.pooled),
-        "time_ids": to_array(conditioning.time_ids),
-        "image": image,
-    }
-
-    def start_step(sample: Tensor, timestep: Tensor) -> Future[Tensor]:
-        step = {"sample": to_array(sample), "timestep": to_array(timestep.reshape(1))}
-        residuals: Future[Tensor] = Future()
-
-        def deliver(done: Future[dict[str, NDArray[Any]]]) -> None:
-            if error := done.exception():
-                residuals.set_exception(error)
-            else:
-                residuals.set_result(torch.from_numpy(done.result()["residuals"]))
-
-        call(model, CONTROLNET, {**constant, **step}).add_done_callback(deliver)
-        return residuals
-
-    return start_step
+        outputs = wait_for(answer, self._model, self._timeout_s)
+        stopwatch.note("vae_decoder", self._model, *outputs["ran"])
+        return outputs["pixels"]
 
 
 def _texts(texts: Sequence[str]) -> NDArray[np.object_]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from swiftdiffusion.signature import Port, Signature
 
+RAN = Port("ran", "TYPE_FP64", (2,))  # start and end of the work, in seconds of the machine's monotonic clock
+
 TEXT_ENCODER = Signature(
     inputs=(
         Port("prompts", "TYPE_STRING", (-1,)),
@@ -14,6 +16,7 @@ TEXT_ENCODER = Signature(
         Port("hidden", "TYPE_FP32", (-1, -1, -1)),  # [prompts, tokens, width]
         Port("pooled", "TYPE_FP32", (-1, -1)),  # [prompts, pooled width]
         Port("cached", "TYPE_BOOL", (-1,)),  # [prompts]: not encoded again
+        RAN,
     ),
 )
 
@@ -31,18 +34,27 @@ ADAPTERS = Signature(
 
 VAE_DECODER = Signature(
     inputs=(Port("latents", "TYPE_FP32", (1, -1, -1, -1)),),
-    outputs=(Port("pixels", "TYPE_UINT8", (-1, -1, 3)),),  # [height, width, 3]
+    outputs=(Port("pixels", "TYPE_UINT8", (-1, -1, 3)), RAN),  # [height, width, 3]
 )
 
+# all but `sample` and `timestep` attach a request; `session`, `sample` and `timestep` are a step of it; nothing asks
+# what is served
 CONTROLNET = Signature(
     inputs=(
-        Port("sample", "TYPE_FP32", (-1, -1, -1, -1)),  # [batch, 4, h, w]
-        Port("timestep", "TYPE_FP32", (1,)),
-        Port("prompt_embeds", "TYPE_FP32", (-1, -1, -1)),  # [batch, tokens, width]
-        Port("pooled", "TYPE_FP32", (-1, -1)),  # [batch, pooled width]
-        Port("time_ids", "TYPE_FP32", (-1, 6)),  # [batch, 6]
-        Port("image", "TYPE_UINT8", (-1, -1, 3)),  # [height, width, 3]
+        Port("session", "TYPE_STRING", (1,), optional=True),  # its lifeline's token
+        Port("controlnet", "TYPE_STRING", (1,), optional=True),
+        Port("prompt_embeds", "TYPE_FP32", (-1, -1, -1), optional=True),  # [batch, tokens, width]
+        Port("pooled", "TYPE_FP32", (-1, -1), optional=True),  # [batch, pooled width]
+        Port("time_ids", "TYPE_FP32", (-1, 6), optional=True),  # [batch, 6]
+        Port("image", "TYPE_UINT8", (-1, -1, 3), optional=True),  # [height, width, 3]
+        Port("timesteps", "TYPE_FP32", (-1,), optional=True),  # of the steps in which it acts
+        Port("trace", "TYPE_BOOL", (1,), optional=True),  # whether it is to be told when each was computed
+        Port("sample", "TYPE_FP32", (-1, -1, -1, -1), optional=True),  # [batch, 4, h, w]
+        Port("timestep", "TYPE_FP32", (1,), optional=True),
     ),
-    # unscaled: each UNet skip's residual, then the mid block's, each [batch, h, w, c], flattened
-    outputs=(Port("residuals", "TYPE_FP32", (-1,)),),
+    outputs=(
+        Port("names", "TYPE_STRING", (-1,)),  # of the one attached, or of all served; none: the model's own
+        # of a step, unscaled: each UNet skip's residual, then the mid block's, each [batch, h, w, c], flattened
+        Port("residuals", "TYPE_FP32", (-1,)),
+    ),
 )

@@ -1,62 +1,130 @@
-"""A ControlNet's serving side: the UNet's inputs and a reference image to residuals."""
+"""A ControlNet's serving side: requests are attached to it, and get residuals for their steps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from swiftdiffusion.denoising.conditioning import blank
-from swiftdiffusion.engines import make_engine
-from swiftdiffusion.networks.controlnet import load_controlnet
+from swiftdiffusion.configuration import require_range
+from swiftdiffusion.controlnets.library import ControlNetLibrary, LoadedControlNet
+from swiftdiffusion.controlnets.session import Attached, ControlNetSession
+from swiftdiffusion.controlnets.shelf import MEBIBYTE, Shelf
+from swiftdiffusion.errors import InvalidArgument, NotFound, Unavailable, shorten
 from swiftdiffusion.placement import NetworkConfiguration, Placement
+
+SESSIONS_MAX = 256  # each has a thread; far more than there are lanes
 
 
 @dataclass(frozen=True)
 class ControlNetConfiguration(NetworkConfiguration):
     """The `controlnet` backend's parameters."""
 
-    controlnet: Path  # a diffusers folder
+    controlnet: Path | None = None  # a diffusers folder, served under the model's own name
+    controlnets: Path | None = None  # or a folder of such folders, each served under its own
+    memory_mb: float = 0.0  # for the weights of those; 0 for no limit
+    pinned: str = ""  # those that are loaded at the start and stay: "edges, layout"
+    load_timeout_s: float = 60.0  # how long a request waits for one to load, or for room
     prompt_tokens: int = 77  # of the prompts to warm up for
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.controlnet is None) == (self.controlnets is None):
+            given = "neither is" if self.controlnet is None else "both are"
+            raise InvalidArgument(
+                f"parameters 'controlnet' (a diffusers folder) and 'controlnets' (a folder of them): {given} given, "
+                "one is needed"
+            )
+        if self.controlnet is not None and (self.memory_mb or self.pinned):
+            raise InvalidArgument("parameters 'memory_mb' and 'pinned' belong to 'controlnets'; one alone always stays")
+        require_range("memory_mb", self.memory_mb, 0, 10_000_000)
+        require_range("load_timeout_s", self.load_timeout_s, 0.1, 3600)
+
+    @property
+    def pinned_names(self) -> list[str]:
+        """What `pinned` names."""
+        return [name for part in self.pinned.split(",") if (name := part.strip())]
 
 
 class ControlNetService:
-    """One ControlNet, shared by every UNet of its base model."""
+    """The ControlNets of one process, shared by every UNet of their base model."""
 
     def __init__(self, configuration: ControlNetConfiguration, placement: Placement) -> None:
-        plan = f"controlnet_{configuration.controlnet.name}"
-        network = load_controlnet(configuration.controlnet, placement.dtype)
+        """Load what is to be there from the start.
+
+        Raises:
+            InvalidArgument: one pinned that is not there, or that the memory does not hold.
+        """
         self._placement = placement
-        self._engine = make_engine(
-            configuration.engine, network, placement, captures=configuration.captures, plan=configuration.plan(plan)
-        )
-        for height, width in configuration.warm_up_sizes:
-            empty = blank(network, configuration.prompt_tokens, height, width, placement)
-            latents = (height // network.pixels_a_latent, width // network.pixels_a_latent)
-            sample = empty.pooled.new_zeros((empty.batch, network.latent_channels, *latents))
-            image = empty.pooled.new_zeros((1, 3, height, width))
-            self._engine(sample, sample.new_ones(()), empty.prompt_embeds, empty.pooled, empty.time_ids, image)
+        self._load_timeout_s = configuration.load_timeout_s
+        folders: Path | dict[str, Path]
+        if configuration.controlnet is not None:
+            self._only: str | None = configuration.controlnet.name
+            folders, pinned = {self._only: configuration.controlnet}, [self._only]
+        else:
+            assert configuration.controlnets is not None
+            self._only, folders, pinned = None, configuration.controlnets, configuration.pinned_names
+        library = ControlNetLibrary(folders, configuration, configuration.prompt_tokens, placement)
+        self._shelf = Shelf(library, int(configuration.memory_mb * MEBIBYTE), pinned)
+        self._sessions: dict[str, ControlNetSession] = {}
 
     def answer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Residuals of one denoising step; inputs and outputs as in `contracts.CONTROLNET`."""
-        image = self._place(inputs["image"]).permute(2, 0, 1).unsqueeze(0) / 255
-        timestep = self._place(inputs["timestep"])[0]
-        residuals = self._engine(
-            self._place(inputs["sample"]),
-            timestep,
-            self._place(inputs["prompt_embeds"]),
-            self._place(inputs["pooled"]),
-            self._place(inputs["time_ids"]),
-            image,
-        )
-        return {"residuals": residuals.float().cpu().numpy()}
+        """Attach a request, take one step of an attached one, or name what is served; as in `contracts.CONTROLNET`."""
+        if "session" not in inputs:
+            names = self._shelf.names() if self._only is None else []  # it does not know the model's name
+            return {"names": np.array([name.encode() for name in names], dtype=np.object_)}
+        token = _read_text(inputs["session"])
+        if "sample" not in inputs:
+            self._attach(token, inputs)
+            return {"names": inputs["controlnet"]}
+        session = self._sessions.get(token)
+        if session is None:
+            raise Unavailable("the request is not attached to the ControlNet")
+        residuals = session.step(self._place(inputs["sample"]), self._place_exactly(inputs["timestep"])[0])
+        return {"residuals": residuals.numpy()}
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Load nothing more; sessions end with their lanes, or with this process."""
+        self._shelf.close()
+
+    def _attach(self, token: str, inputs: Mapping[str, NDArray[Any]]) -> None:
+        missing = {"controlnet", "prompt_embeds", "pooled", "time_ids", "image", "timesteps"} - inputs.keys()
+        if missing:
+            raise InvalidArgument(f"attaching needs the inputs {', '.join(sorted(missing))} too")
+        if len(self._sessions) >= SESSIONS_MAX:
+            raise Unavailable(f"{SESSIONS_MAX} requests are attached to the ControlNet already")
+        name = self._only or _read_text(inputs["controlnet"])
+        if name not in (names := self._shelf.names()):
+            raise NotFound(f"controlnet is {shorten(name)}; served: {', '.join(names) or 'none'}")
+        attached = Attached(
+            timesteps=self._place_exactly(inputs["timesteps"]),
+            prompt_embeds=self._place(inputs["prompt_embeds"]),
+            pooled=self._place(inputs["pooled"]),
+            time_ids=self._place(inputs["time_ids"]),
+            image=self._place(inputs["image"]).permute(2, 0, 1).unsqueeze(0) / 255,
+            trace=bool(inputs["trace"][0]) if "trace" in inputs else False,
+        )
+        session = ControlNetSession(token, attached, partial(self._lend, name), self._placement)
+        self._sessions[token] = session
+        session.start(lambda: self._sessions.__delitem__(token))
+
+    def _lend(self, name: str, check: Callable[[], None]) -> AbstractContextManager[LoadedControlNet]:
+        return self._shelf.lease(name, check, self._load_timeout_s)
 
     def _place(self, array: NDArray[Any]) -> torch.Tensor:
         return torch.tensor(array, device=self._placement.device, dtype=self._placement.dtype)
+
+    def _place_exactly(self, array: NDArray[Any]) -> torch.Tensor:
+        """In fp32: half a number type would move a timestep."""
+        return torch.tensor(array, device=self._placement.device)
+
+
+def _read_text(array: NDArray[Any]) -> str:
+    return array.reshape(-1)[0].decode(errors="replace")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -105,8 +106,10 @@ class TextEncoderService:
         prompts, names = read.texts("prompts"), read.texts("loras")
         scales = read.numbers_for("lora_scales", "loras", len(names), 1.0, -math.inf, math.inf)
         loras = [LoraUse(name, scale) for name, scale in zip(names, scales, strict=True)]
+        start = time.perf_counter()
         hidden, pooled, cached = self.encode(prompts, loras)
-        return {"hidden": hidden.numpy(), "pooled": pooled.numpy(), "cached": np.array(cached)}
+        ran = np.array([start, time.perf_counter()])
+        return {"hidden": hidden.numpy(), "pooled": pooled.numpy(), "cached": np.array(cached), "ran": ran}
 
     def close(self) -> None:
         """End the loader's threads."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,9 @@ class VaeDecoderService:
 
     def answer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Decode one picture; inputs and outputs as in `contracts.VAE_DECODER`."""
-        return {"pixels": to_pixels(self._engine(self._place(inputs["latents"])))[0].cpu().numpy()}
+        start = time.perf_counter()
+        pixels = to_pixels(self._engine(self._place(inputs["latents"])))[0].cpu().numpy()
+        return {"pixels": pixels, "ran": np.array([start, time.perf_counter()])}
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -64,6 +64,10 @@ class Bridge:
         """Whether the server would take a request for `model` now."""
         return self._pb_utils.is_model_ready(model)
 
+    def list_models(self, prefix: str) -> list[str]:
+        """The models of the repository whose names start with `prefix`, loaded or not, sorted."""
+        return sorted(path.parent.name for path in self.model_repository.glob(f"{prefix}*/config.pbtxt"))
+
     def read(self, request: Any) -> dict[str, NDArray[Any]]:
         """The inputs that were sent, on the host."""
         return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}

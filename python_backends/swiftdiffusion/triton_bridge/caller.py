@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from swiftdiffusion.errors import SwiftDiffusionError, Unavailable, from_description
+from swiftdiffusion.daemon_threads import DaemonThreads
+from swiftdiffusion.errors import Lost, SwiftDiffusionError, Unavailable, from_description
 from swiftdiffusion.signature import Arrays, Signature
+
+CLOSE_S = 2.0  # for calls under way; a model that hangs is not waited for
 
 
 class Caller:
-    """Starts calls on threads of its own, so that several run beside the caller's own work."""
+    """Starts calls on threads of its own, so that several run beside the caller's own work.
+
+    Each called model has its own, so that one that hangs takes none from the others.
+    """
 
     def __init__(self, pb_utils: Any, calls: int) -> None:
-        """Args: the stub's ``triton_python_backend_utils``, and how many calls run at a time."""
-        self._pb_utils = pb_utils
-        self._threads = ThreadPoolExecutor(calls, thread_name_prefix="bls")
+        """Args: the stub's ``triton_python_backend_utils``, and how many calls run at a time to each model."""
+        self._pb_utils, self._calls = pb_utils, calls
+        self._threads: dict[str, DaemonThreads] = {}
+        self._lock = threading.Lock()
 
     def call(
         self, model: str, contract: Signature, inputs: Arrays, parameters: Mapping[str, str] | None = None
     ) -> Future[dict[str, NDArray[Any]]]:
         """Start a call to a model that answers once; the future has its outputs, or raises its error."""
-        return self._threads.submit(self._call, model, contract, inputs, parameters or {})
+        with self._lock:
+            threads = self._threads.setdefault(model, DaemonThreads(self._calls, f"bls-{model}"))
+        return threads.submit(self._call, model, contract, inputs, parameters or {})
 
     def close(self) -> None:
-        """Wait for the calls under way and end the threads."""
-        self._threads.shutdown()
+        """Start no more calls, and wait a little for those under way."""
+        with self._lock:
+            all_threads = list(self._threads.values())
+        for threads in all_threads:
+            threads.close(CLOSE_S)
 
     def _call(
         self, model: str, contract: Signature, inputs: Arrays, parameters: Mapping[str, str]
@@ -48,6 +61,7 @@ class Caller:
 
 # what Triton itself says where it does not hand a request on
 _NOT_SERVED = ("not ready", "failed to find", "unknown model")
+_DIED = "is not healthy"
 _QUEUE_SAYS = ("Exceeds maximum queue size", "Request timeout expired")
 
 
@@ -55,6 +69,8 @@ def _rebuild(model: str, message: str) -> SwiftDiffusionError:
     """The called model's own error; Triton's own words are without our code."""
     if any(words in message for words in _NOT_SERVED):
         return Unavailable(f"model {model!r} is not being served at the moment")
+    if _DIED in message:
+        return Lost(f"the process of model {model!r} has died")
     if any(words in message for words in _QUEUE_SAYS):
         return Unavailable(message)
     return from_description(message)

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from swiftdiffusion.controlnets.catalogue import Catalogue
+from swiftdiffusion.controlnets.repair import Repairs
 from swiftdiffusion.errors import Cancelled
 from swiftdiffusion.lane import Lane, LaneConfiguration
 from swiftdiffusion.lifeline import PARAMETER, Holder
 from swiftdiffusion.placement import Placement
 from swiftdiffusion.request.answer import encode_picture
 from swiftdiffusion.request.result import Picture, Progress
+from swiftdiffusion.services.contracts import CONTROLNET
 from swiftdiffusion.triton_bridge.bridge import Bridge
 from swiftdiffusion.triton_bridge.loading import load
+from swiftdiffusion.triton_bridge.model_control import TritonModelControl
+
+CALLS_A_CONTROLNET = 2  # guidance on two GPUs attaches each twice
 
 
 class LaneModel:
@@ -32,10 +38,16 @@ class LaneModel:
         self._caller.close()
 
     def _open_lane(self, configuration: LaneConfiguration, placement: Placement) -> Lane:
-        self._prefix = configuration.controlnet_prefix
-        # all ControlNets of a request run at the same time, or the prompt's or the picture's model
-        self._caller = self._bridge.open_caller(configuration.controlnets_max)
-        return Lane(configuration, placement, self._caller.call, self._list_controlnets)
+        # to each model; all ControlNets of a request, which run at the same time, may be one model's
+        self._caller = self._bridge.open_caller(CALLS_A_CONTROLNET * configuration.controlnets_max)
+        call, is_ready, prefix = self._caller.call, self._bridge.is_ready, configuration.controlnet_prefix
+        catalogue = Catalogue(
+            call, lambda: self._bridge.list_models(prefix), is_ready, prefix, configuration.controlnet_timeout_s
+        )
+        repairs = Repairs(
+            TritonModelControl(is_ready), lambda model: call(model, CONTROLNET, {}), configuration.controlnet_patience_s
+        )
+        return Lane(configuration, placement, call, catalogue, repairs)
 
     def _answer(self, request: Any) -> Any:
         try:
@@ -57,9 +69,3 @@ class LaneModel:
                 raise Cancelled
 
         return self._lane.draw(self._lane.accept(self._bridge.read(request)), check, report)
-
-    def _list_controlnets(self) -> list[str]:
-        """The ControlNets whose models are loaded; their folders' names are all that is read."""
-        folders = self._bridge.model_repository.glob(f"{self._prefix}*/config.pbtxt")
-        models = sorted(path.parent.name for path in folders)
-        return [model.removeprefix(self._prefix) for model in models if self._bridge.is_ready(model)]

@@ -6,13 +6,14 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.report import describe_run
-from benchmarks.rows import Rows
 from launch.paths import OUTPUTS, shorten
 from launch.problems import LaunchError
 from launch.progress import Progress
+
+if TYPE_CHECKING:
+    from benchmarks.loras.rows import Rows
 
 DESCRIPTION = """\
 Measure LoRAs, in parts. `patch`: all 560 attention projections of SDXL at rank 64, patched and restored by one launch
@@ -66,6 +67,8 @@ def work(options: argparse.Namespace) -> int:
 
     from benchmarks.loras.judging import describe_results, draw_quality, judge_bars
     from benchmarks.loras.quality import BOUNDS
+    from benchmarks.loras.rows import Rows, arrange, is_same
+    from benchmarks.runs import GrowingReport
 
     has_gpu = torch.cuda.is_available()
     parts = options.parts or [part for part in PARTS if has_gpu or part not in ON_GPU]
@@ -76,14 +79,22 @@ def work(options: argparse.Namespace) -> int:
     if not all(0 <= bound <= STEPS for bound in options.bounds):
         raise LaunchError(f"--bounds is {options.bounds}; allowed: steps from 0 to {STEPS}")
     options.out.mkdir(parents=True, exist_ok=True)
-    run = describe_run("loras", sys.argv[1:])
-    rows = Rows(options.out / "loras.json", run, describe_settings(options), judge_bars, options.resume)
+    report = GrowingReport(
+        "loras",
+        sys.argv[1:],
+        options.out / "loras.json",
+        is_same,
+        lambda found: judge_bars(arrange(found)),
+        options.resume,
+        settings=describe_settings(options),
+    )
+    rows = Rows(report)
     for part in parts:
         with Progress(f"measuring {part}") as progress:
             measure(part, options, rows, progress)
-    if rows.report.get("quality"):
-        draw_quality(rows.report["quality"]).save(options.out / "loras-quality.png")
-    print(describe_results(rows.report))
+    if quality := rows.parts.get("quality"):
+        draw_quality(quality).save(options.out / "loras-quality.png")
+    print(describe_results(rows.parts, report.bars))
     print(f"\nSaved in {shorten(options.out)}/: loras.json")
     return 0
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.loras.http_store import HttpStore, serve_folder
 from benchmarks.loras.local_lane import LocalLane
-from benchmarks.rows import Rows
+from benchmarks.loras.rows import Rows
 from shapes.checkpoint import lora_file
 from swiftdiffusion.errors import Internal, SwiftDiffusionError
 

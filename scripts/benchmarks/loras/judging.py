@@ -7,21 +7,22 @@ from typing import Any
 
 from PIL import Image
 
-from benchmarks.bars import Bar
+from benchmarks.bars import Bar, format_bars
 from benchmarks.lines import draw_lines
 from benchmarks.loras.failures import FAILURES
 from benchmarks.loras.quality import count_lost_points, tabulate
+from benchmarks.loras.rows import Parts
 from benchmarks.table import format_table
 
 DEFAULT_BOUND = 5  # of `swiftdiffusion`'s parameter lora_bound
 
 
-def judge_bars(report: Mapping[str, Any]) -> dict[str, Bar]:
+def judge_bars(parts: Parts) -> dict[str, Bar]:
     """All bars; those of rows that were not measured have no figure."""
-    patch = _find(report, "patch", "one")
-    request, steps = _find(report, "latency", "request"), _find(report, "latency", "steps")
-    history, both = _find(report, "exact", "history"), _find(report, "exact", "set_adapters")
-    failures = report.get("failures", {})
+    patch = _find(parts, "patch", "one")
+    request, steps = _find(parts, "latency", "request"), _find(parts, "latency", "steps")
+    history, both = _find(parts, "exact", "history"), _find(parts, "exact", "set_adapters")
+    failures = parts.get("failures", {})
     faults = [name for name, row in failures.items() if not (row["clear"] and row["unharmed"])]
     is_sdxl = request.get("subject") == "sdxl"  # the bars are SDXL's
     bars = {
@@ -46,10 +47,10 @@ def judge_bars(report: Mapping[str, Any]) -> dict[str, Bar]:
         3.0,
         "% by which a step is longer while LoRAs load all the time",
     )
-    lost = count_lost_points(report["quality"], DEFAULT_BOUND) if report.get("quality") else None
+    lost = count_lost_points(parts["quality"], DEFAULT_BOUND) if parts.get("quality") else None
     bars["judge_points_lost"] = Bar(lost, 1.0, f"points of the judge lost at the default bound, {DEFAULT_BOUND}")
     for service in ("A", "B"):
-        growth = _find(report, "trace", service).get("memory_growth_mib")
+        growth = _find(parts, "trace", service).get("memory_growth_mib")
         bars[f"memory_growth_mib_{service}"] = Bar(
             growth, 32.0, f"MiB that the process grew by after a fifth of the trace of service {service}"
         )
@@ -77,13 +78,13 @@ def draw_quality(quality: Mapping[str, Any]) -> Image.Image:
     return draw_lines(title, "bound, of 30 steps", series, (max(0.0, round(low - 0.06, 1)), 1.0), mark=DEFAULT_BOUND)
 
 
-def describe_results(report: Mapping[str, Any]) -> str:
+def describe_results(parts: Parts, bars: Mapping[str, Bar]) -> str:
     """Tables of what was measured and of the bars."""
     texts = []
-    if patch := _find(report, "patch", "one"):
+    if patch := _find(parts, "patch", "one"):
         rows = [[name, f"{value:.4g}"] for name, value in patch.items() if isinstance(value, float)]
         texts.append(format_table(["patch", "ms"], rows))
-    if request := _find(report, "latency", "request"):
+    if request := _find(parts, "latency", "request"):
         rows = [["without", f"{request['plain_ms']:.1f}", "", ""]]
         rows += [
             [way, *(f"{request[way][figure]:.2f}" for figure in ("ms", "added_percent", "load_ms"))]
@@ -91,42 +92,38 @@ def describe_results(report: Mapping[str, Any]) -> str:
         ]
         rows.append(["(the disk alone)", "", "", f"{request['disk_ms']:.2f}"])
         texts.append(format_table([f"request of {request['subject']}", "ms", "added, %", "load, ms"], rows))
-    if steps := _find(report, "latency", "steps"):
+    if steps := _find(parts, "latency", "steps"):
         rows = [["undisturbed", f"{steps['idle_ms']:.3f}"], ["while LoRAs load", f"{steps['loading_ms']:.3f}"]]
         texts.append(format_table(["step", "ms"], rows))
-    if report.get("quality"):
-        table = tabulate(report["quality"])
+    if parts.get("quality"):
+        table = tabulate(parts["quality"])
         bounds = sorted({bound for rows in table.values() for bound in rows})
         lines = [[str(bound), *(_tell_quality(rows.get(bound)) for rows in table.values())] for bound in bounds]
         texts.append(format_table(["bound", *(f"{name}: styled, % / SSIM" for name in table)], lines))
-    if report.get("trace"):
-        figures = [name for name in next(iter(report["trace"].values())) if name != "service"]
-        rows = [[name, *(f"{trace[name]:g}" for trace in report["trace"].values())] for name in figures]
-        texts.append(format_table(["trace", *report["trace"]], rows))
-    if failures := report.get("failures"):
+    if parts.get("trace"):
+        figures = [name for name in next(iter(parts["trace"].values())) if name != "service"]
+        rows = [[name, *(f"{trace[name]:g}" for trace in parts["trace"].values())] for name in figures]
+        texts.append(format_table(["trace", *parts["trace"]], rows))
+    if failures := parts.get("failures"):
         rows = [
             [name, row["error"], f"{row['seconds']:.2f}", *(_tell(row[what]) for what in ("clear", "unharmed"))]
             for name, row in failures.items()
         ]
         texts.append(format_table(["failure", "error", "s", "clear", "unharmed"], rows))
-    rows = [
-        [name, "-" if bar["figure"] is None else f"{bar['figure']:g}", f"{bar['bar']:g}", _tell(bar["met"])]
-        for name, bar in report.get("bars", {}).items()
-    ]
-    texts.append(format_table(["bar", "figure", "at most", "met"], rows))
+    texts.append(format_bars(bars))
     return "\n\n".join(texts)
 
 
-def _find(report: Mapping[str, Any], part: str, row: str) -> Mapping[str, Any]:
-    return report.get(part, {}).get(row, {})
+def _find(parts: Parts, part: str, name: str) -> Mapping[str, Any]:
+    return parts.get(part, {}).get(name, {})
 
 
 def _count(items: list[str] | None) -> int | None:
     return None if items is None else len(items)
 
 
-def _tell(met: bool | None) -> str:
-    return {None: "not measured", True: "yes", False: "no"}[met]
+def _tell(holds: bool) -> str:
+    return "yes" if holds else "no"
 
 
 def _tell_quality(row: Mapping[str, float] | None) -> str:

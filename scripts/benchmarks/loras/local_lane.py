@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from shapes.checkpoint import pipeline_folder
 from swiftdiffusion.configuration import Location
+from swiftdiffusion.controlnets.catalogue import Catalogue
 from swiftdiffusion.lane import Lane, LaneConfiguration
 from swiftdiffusion.placement import Placement, choose_placement
 from swiftdiffusion.request.result import Picture
 from swiftdiffusion.services.text_encoder import TextEncoderConfiguration, TextEncoderService
 from swiftdiffusion.services.vae_decoder import VaeDecoderConfiguration, VaeDecoderService
+from swiftdiffusion.signature import Arrays, Signature
 
 MEBIBYTE = 2**20
 
@@ -47,12 +49,11 @@ class LocalLane:
             **common, width=128, height=128, size_min=64, size_max=256, guidance_scale=3.0,
             lora_cache_mb=-(-cache_bytes // MEBIBYTE),
         )  # fmt: skip
-        self._lane = Lane(
-            configuration,
-            placement,
-            lambda model, _, inputs: self._threads.submit(services[model].answer, inputs),
-            lambda: [],
-        )
+
+        def call(model: str, _: Signature, inputs: Arrays) -> Future[dict[str, NDArray[Any]]]:
+            return self._threads.submit(services[model].answer, inputs)
+
+        self._lane = Lane(configuration, placement, call, Catalogue(call, list, bool, "controlnet_", timeout_s=2))
 
     def __enter__(self) -> LocalLane:
         return self

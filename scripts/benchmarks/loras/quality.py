@@ -7,8 +7,8 @@ from functools import partial
 
 import numpy as np
 
+from benchmarks.loras.rows import Rows
 from benchmarks.loras.studio import Pictures, Studio
-from benchmarks.rows import Rows
 from benchmarks.similarity import measure_ssim
 from shapes.adapters import ADAPTERS
 from shapes.captions import full_captions

@@ -25,6 +25,7 @@ from swiftdiffusion.adapters.loading import LoraLoader
 from swiftdiffusion.adapters.patching import Patcher
 from swiftdiffusion.adapters.targets import Targets
 from swiftdiffusion.denoising.advance import Advance
+from swiftdiffusion.denoising.branch import Branch, UNet
 from swiftdiffusion.denoising.conditioning import Conditioning, Embedding, condition
 from swiftdiffusion.denoising.loop import denoise
 from swiftdiffusion.denoising.plan import make_plan
@@ -112,9 +113,16 @@ class UNetLane:
             noise = self._draw(1, self._config.in_channels, self._latents, self._latents).float()
         latents = noise * self._plan.noise_scale
         denoise(
-            self._encoder, self._decoder, self._advance, self._plan, latents, self._condition(), [], GUIDANCE,
-            torch.Generator(), loras.settle, lambda step: None, Stopwatch(),
-        )  # fmt: skip
+            [Branch(UNet(self._encoder, self._decoder), self._condition(), [])],
+            self._advance,
+            self._plan,
+            latents,
+            GUIDANCE,
+            torch.Generator(),
+            before_step=loras.settle,
+            after_step=lambda step: None,
+            stopwatch=Stopwatch(),
+        )
         self._finish()
         return {"ms": 1e3 * (time.perf_counter() - start), "loras": loras.describe()}
 

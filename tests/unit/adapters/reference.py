@@ -94,7 +94,7 @@ class Engine:
     def parameters(self) -> Mapping[str, torch.Tensor]:
         return self._parameters
 
-    def weights_changed(self) -> None:
+    def weights_changed(self, names) -> None:
         self.changes += 1
 
 

@@ -155,8 +155,8 @@ class BrokenEngine(Engine):
 
     failures = 0
 
-    def weights_changed(self) -> None:
-        super().weights_changed()
+    def weights_changed(self, names) -> None:
+        super().weights_changed(names)
         if self.failures:
             self.failures -= 1
             raise RuntimeError("out of memory")

@@ -3,7 +3,6 @@
 import argparse
 import json
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.bars import Bar
 from benchmarks.lines import draw_lines
 from benchmarks.loras import command, exactness, unet_lane
 from benchmarks.loras import studio as studio_module
@@ -22,9 +20,10 @@ from benchmarks.loras.latency import measure_latency, measure_steps
 from benchmarks.loras.local_lane import LocalLane
 from benchmarks.loras.profiling import Lateness
 from benchmarks.loras.quality import count_lost_points, tabulate
+from benchmarks.loras.rows import Rows, arrange, is_same
 from benchmarks.loras.studio import Studio, spread
 from benchmarks.loras.trace import SERVICES, draw_requests
-from benchmarks.rows import Rows
+from benchmarks.runs import GrowingReport
 from benchmarks.similarity import measure_cosine, measure_ssim
 from commands import profile_loras
 from launch.problems import LaunchError
@@ -129,9 +128,8 @@ def test_bars_are_judged_from_figures() -> None:
         "failures": True,
     }
     assert bars["judge_points_lost"].figure == 0.5
-    report["bars"] = {name: bar.as_json() for name, bar in bars.items()}
-    text = describe_results(report)
-    assert "judge_points_lost" in text and "98.0 / 0.900" in text
+    text = describe_results(report, bars)
+    assert "points of the judge lost" in text and "98.0 / 0.900" in text
     assert count_lost_points(QUALITY, 7) is None
 
 
@@ -149,40 +147,23 @@ def test_one_failure_that_is_badly_met_counts(fault: str) -> None:
     assert judge_bars({"failures": failures})["failures"].met is None
 
 
-def judge_by_count(report: Mapping[str, Any]) -> dict[str, Bar]:
-    return {"b": Bar(len(report.get("part", {})), 1, "rows")}
-
-
-def open_rows(path: Path, resume: bool, **changes: Any) -> Rows:
-    run = {"benchmark": "x", "command": "now", "commit": "c", "machine": {}, "versions": {}, **changes}
-    return Rows(
-        path, run, {"part": {"repeats": 2}}, lambda report: {"b": Bar(len(report.get("part", {})), 1, "")}, resume
-    )
+def open_rows(path: Path, resume: bool) -> Rows:
+    return Rows(GrowingReport("x", [], path, is_same, lambda rows: judge_bars(arrange(rows)), resume))
 
 
 def test_rows_are_on_the_disk_at_once_and_not_measured_again(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     rows = open_rows(path, resume=True)
-    assert rows.measure("part", "one", lambda: 1) == 1
-    assert json.loads(path.read_text())["part"] == {"one": 1}
-    assert json.loads(path.read_text())["bars"]["b"]["met"] is True
-    again = open_rows(path, resume=True, command="later")
-    assert again.has("part", "one")
-    assert again.measure("part", "one", lambda: pytest.fail("it is known")) == 1
-    again.measure("part", "two", lambda: 2)
+    rows.measure("patch", "one", lambda: {"patch": 3.0, "restore": 1.0})
+    assert json.loads(path.read_text())["bars"]["patch_ms"]["met"] is True
+    again = open_rows(path, resume=True)
+    assert again.parts == {"patch": {"one": {"patch": 3.0, "restore": 1.0}}}
+    again.measure("patch", "one", lambda: pytest.fail("it is known"))
+    again.measure("exact", "history", lambda: {"different": []})
     report = json.loads(path.read_text())
-    assert report["part"] == {"one": 1, "two": 2}
-    assert report["commands"] == ["now", "later"]
-    assert report["bars"]["b"]["met"] is False
-    assert not open_rows(path, resume=False).has("part", "one")
-
-
-@pytest.mark.parametrize("change", [{"commit": "d"}, {"machine": {"gpus": ["other"]}}])
-def test_rows_of_another_machine_or_commit_are_not_mixed(tmp_path: Path, change: dict[str, Any]) -> None:
-    path = tmp_path / "x.json"
-    open_rows(path, resume=False).measure("part", "one", lambda: 1)
-    with pytest.raises(LaunchError, match=f"--resume finds another {next(iter(change))}"):
-        open_rows(path, resume=True, **change)
+    assert [(row["part"], row["run"]) for row in report["rows"]] == [("patch", 0), ("exact", 1)]
+    assert report["bars"]["history_leaves_no_trace"]["met"] is True
+    assert not open_rows(path, resume=False).has("patch", "one")
 
 
 def test_plots_show_what_they_are_given() -> None:
@@ -205,17 +186,18 @@ def parse(*arguments: str) -> argparse.Namespace:
 def test_a_run_without_a_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--out", str(tmp_path), "--prompts", "1", "--bounds", "0", "30", "--requests", "6", "--trace-steps", "2"]
     assert command.work(parse(*options, "--parts", "quality", "--services", "B")) == 0
-    quality = json.loads((tmp_path / "loras.json").read_text())["quality"]
+    quality = arrange(json.loads((tmp_path / "loras.json").read_text())["rows"])["quality"]
     assert command.work(parse(*options, "--resume", "--parts", "quality", "trace", "--services", "B")) == 0
     report = json.loads((tmp_path / "loras.json").read_text())
-    assert report["quality"] == quality
+    parts = arrange(report["rows"])
+    assert parts["quality"] == quality
     table = tabulate(quality)
     assert all(rows[0]["ssim"] == 1 for rows in table.values())
     assert table["mean"][30]["ssim"] < 0.97
-    assert report["trace"]["B"]["requests"] == 6
+    assert parts["trace"]["B"]["requests"] == 6
     assert report["bars"]["judge_points_lost"]["met"] is None
     assert Image.open(tmp_path / "loras-quality.png").width > 500
-    assert "memory_growth_mib_B" in capsys.readouterr().out
+    assert "of the trace of service B" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="is about a machine without a GPU")
@@ -225,11 +207,11 @@ def test_what_takes_a_gpu_is_refused_without(tmp_path: Path) -> None:
 
 
 def test_every_failure_is_met_well(tmp_path: Path) -> None:
-    rows = Rows(tmp_path / "x.json", {"command": ""}, {}, judge_bars, resume=False)
+    rows = open_rows(tmp_path / "x.json", resume=False)
     measure_failures(rows)
-    for name, row in rows.report["failures"].items():
+    for name, row in rows.parts["failures"].items():
         assert row["clear"] and row["unharmed"], (name, row)
-    assert rows.report["failures"].keys() == set(FAILURES)
+    assert rows.parts["failures"].keys() == set(FAILURES)
 
 
 def test_what_a_lora_adds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from swiftdiffusion.denoising.advance import Advance
+from swiftdiffusion.denoising.branch import Branch, UNet
 from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.denoising.controls import Control
 from swiftdiffusion.denoising.loop import denoise
@@ -25,15 +26,12 @@ def decode(mid, embedding, skips, residuals, prompt_embeds):
     return skips[0] if residuals is None else skips[0] + residuals[0] + residuals[1]
 
 
-def run(encoder=encode, controls=(), before_step=lambda _: None, after_step=lambda _: None, steps=3):
+def run(encoder=encode, controls=(), branches=None, before_step=lambda _: None, after_step=lambda _: None, steps=3):
     return denoise(
-        encoder,
-        decode,
+        [Branch(UNet(encoder, decode), CONDITIONING, controls)] if branches is None else branches,
         Advance(),
         make_plan("EulerDiscreteScheduler", diffusers.EulerDiscreteScheduler().config, steps),
         LATENTS,
-        CONDITIONING,
-        controls,
         3.0,
         torch.Generator(),
         before_step,
@@ -54,9 +52,14 @@ def test_controlnets_run_beside_the_encoder_and_each_other():
         together.wait(timeout=5)
         return encode(sample, timestep, *rest)
 
-    controls = [
-        Control(name, lambda sample, _: threads.submit(work, sample), 1.0, 0.0, 1.0, timeout_s=5) for name in "ab"
-    ]
+    class Working:
+        def start_step(self, sample, timestep):
+            self.answer = threads.submit(work, sample)
+
+        def residuals(self):
+            return self.answer.result(timeout=5)
+
+    controls = [Control(name, Working(), 1.0, 0.0, 1.0) for name in "ab"]
     assert torch.equal(run(encoder, controls), run())
 
 
@@ -80,3 +83,16 @@ def test_a_step_that_is_no_longer_wanted_is_not_computed():
     with pytest.raises(Cancelled):
         run(encoder, before_step=stop)
     assert len(calls) == 2
+
+
+def test_guidance_split_in_two_predicts_the_same():
+    def guided(sample, timestep, prompt_embeds, *rest):
+        mid, embedding, skip = encode(sample, timestep, prompt_embeds, *rest)
+        return mid, embedding, skip * prompt_embeds.mean((1, 2)).view(-1, 1, 1, 1)
+
+    conditioning = Conditioning(torch.tensor([[[0.5]], [[0.8]]]), torch.zeros(2, 5), torch.zeros(2, 6))
+    unet = UNet(guided, decode)
+    halves = [
+        Branch(unet, conditioning.take(rows, torch.device("cpu")), [], rows) for rows in (slice(0, 1), slice(1, 2))
+    ]
+    assert torch.equal(run(branches=halves), run(branches=[Branch(unet, conditioning, [])]))

@@ -18,7 +18,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
 
 
 def answer(**changes):
-    picture = Picture(replace(REQUEST, **changes), PIXELS, [], False, {"total": 1.0})
+    picture = Picture(replace(REQUEST, **changes), PIXELS, [], [], False, {"total": 1.0})
     return {name: array.tolist() if array.dtype == object else array for name, array in encode_picture(picture).items()}
 
 

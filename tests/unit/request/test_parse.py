@@ -28,7 +28,7 @@ def tensor(value):
 
 def parse(**inputs):
     tensors = {name: tensor(value) for name, value in ({"prompt": "a red circle"} | inputs).items()}
-    return parse_request(tensors, LIMITS, lambda: ["edges", "layout"])
+    return parse_request(tensors, LIMITS, lambda wanted: ["edges", "layout"])
 
 
 def test_a_prompt_alone_gets_the_defaults():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from swiftdiffusion.engines.session import Session, SimpleSession
 from swiftdiffusion.engines.tensorrt.execution import Execution
 from swiftdiffusion.engines.tensorrt.library import TensorRt, load_tensorrt
 from swiftdiffusion.engines.tensorrt.records import PlanRecord, digest_weights, read_plan_record
@@ -51,6 +53,8 @@ class TensorRtEngine:
         self._live = LiveWeights(weights, record, self._device)
         self._refitter = WeightRefitter(library, self._engine, self._live) if record.refittable else None
         self._executions: OrderedDict[tuple, Execution] = OrderedDict()
+        self._steady = network.steady
+        self._lock = threading.Lock()
 
     @torch.inference_mode()
     def __call__(self, *inputs: Any) -> Any:
@@ -72,6 +76,16 @@ class TensorRtEngine:
         outputs = tuple(execution.outputs[name] for name in self._record.graph.outputs)
         return outputs if len(outputs) > 1 else outputs[0]
 
+    def open(self, *inputs: Any) -> Session:
+        """A session whose steps run the whole plan, on a stream that all sessions share."""
+        steady = inputs[len(inputs) - self._steady :]
+        return SimpleSession(self._run_alone, steady)
+
+    def _run_alone(self, *inputs: Any) -> Any:
+        with self._lock:
+            result: Tensor = self(*inputs)
+            return result.clone()
+
     def parameters(self) -> Mapping[str, Tensor]:
         """The live weights by name; those that can be refitted are on the GPU."""
         return self._live
@@ -88,9 +102,9 @@ class TensorRtEngine:
             self._live[name].copy_(weight, non_blocking=True)
         self._refit(set(weights))
 
-    def weights_changed(self) -> None:
-        """Refit every live weight that was ever asked for."""
-        self._refit(set(self._live.buffers))
+    def weights_changed(self, names: Collection[str]) -> None:
+        """Refit these live weights."""
+        self._refit(set(names))
 
     def _refit(self, names: set[str]) -> None:
         if not names or self._refitter is None:

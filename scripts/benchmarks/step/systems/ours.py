@@ -10,6 +10,7 @@ from benchmarks.step.checkpoints import Networks
 from benchmarks.step.systems import Output
 from benchmarks.step.workload import Workload
 from swiftdiffusion.denoising.advance import Advance
+from swiftdiffusion.denoising.branch import Branch, UNet
 from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.denoising.loop import denoise
 from swiftdiffusion.denoising.plan import make_plan
@@ -70,13 +71,10 @@ class SwiftDiffusion:
         given = work.conditioning  # copied, since each picture has prompts of its own
         conditioning = Conditioning(given.prompt_embeds.clone(), given.pooled.clone(), given.time_ids.clone())
         latents = denoise(
-            self._encoder,
-            self._decoder,
+            [Branch(UNet(self._encoder, self._decoder), conditioning, [])],
             self._advance,
             plan,
             latents,
-            conditioning,
-            [],
             work.guidance_scale,
             torch.Generator(),
             before_step=lambda step: None,

@@ -1,0 +1,193 @@
+"""Attaching a ControlNet to a request: one call, an offer of memory, and a link for the loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from swiftdiffusion.controlnets.bls_link import BlsLink
+from swiftdiffusion.controlnets.ipc_link import IpcLink
+from swiftdiffusion.controlnets.mailbox import Form, Mailbox, MailboxPool
+from swiftdiffusion.controlnets.messages import BLS, IPC, RAN, READY, TRANSPORTS, News, Offer, pack_offer
+from swiftdiffusion.controlnets.pulse import Pulse
+from swiftdiffusion.denoising.conditioning import Conditioning
+from swiftdiffusion.errors import InvalidArgument, Lost, Unavailable
+from swiftdiffusion.lifeline import Lifeline
+from swiftdiffusion.services.clients import Call, to_array
+from swiftdiffusion.services.contracts import CONTROLNET
+
+LISTEN_S = 0.02
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How a lane deals with ControlNets."""
+
+    transport: str = "auto"  # one of TRANSPORTS; auto shares GPU memory where both sides can
+    timeout_s: float = 2.0  # silence of a ControlNet's process, or a step's delay, that counts as its death
+    attach_timeout_s: float = 120.0  # how long one may take to load
+
+    def __post_init__(self) -> None:
+        if self.transport not in TRANSPORTS:
+            raise InvalidArgument(
+                f"parameter 'controlnet_transport' is {self.transport!r}; allowed: {', '.join(TRANSPORTS)}"
+            )
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a ControlNet is attached for."""
+
+    conditioning: Conditioning
+    image: NDArray[np.uint8]  # the reference [height, width, 3]
+    timesteps: Tensor  # [steps], of those in which it acts
+    form: Form  # of what is exchanged
+    trace: bool = False  # whether it is to say when each step was computed
+
+
+class Attachment:
+    """One ControlNet on its way to a request, or attached to it. `close` it, whatever happened."""
+
+    def __init__(self, call: Call, model: str, name: str, subject: Subject, terms: Terms, pool: MailboxPool) -> None:
+        """Begin attaching; the ControlNet prepares itself while the caller goes on.
+
+        Args:
+            call: how models are called.
+            model: the Triton model that serves it.
+            name: the ControlNet's.
+            subject: the request's.
+            terms: the lane's.
+            pool: where mailboxes come from.
+        """
+        self.name, self.model = name, model
+        self._reason = ""
+        self._call, self._terms, self._pool = call, terms, pool
+        self._subject = subject
+        self._mailbox: Mailbox | None = None
+        self._link: IpcLink | BlsLink | None = None
+        self.spans: Sequence[Mapping[str, Any]] = ()  # once it is closed, if they were asked for
+        self._lifeline = Lifeline()
+        conditioning = subject.conditioning
+        self._answer = call(
+            model,
+            CONTROLNET,
+            {
+                "session": np.array([self._lifeline.token.encode()], dtype=np.object_),
+                "controlnet": np.array([name.encode()], dtype=np.object_),
+                "prompt_embeds": to_array(conditioning.prompt_embeds),
+                "pooled": to_array(conditioning.pooled),
+                "time_ids": to_array(conditioning.time_ids),
+                "image": subject.image,
+                "timesteps": to_array(subject.timesteps),
+                "trace": np.array([subject.trace]),
+            },
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Name, model and transport, and why memory is not shared where it is not; fit for JSON."""
+        transport = self._link.transport if self._link else ""
+        reason = {"reason": self._reason} if self._reason else {}
+        return {"name": self.name, "model": self.model, "transport": transport, **reason}
+
+    @property
+    def pid(self) -> int | None:
+        """The ControlNet's process, as far as it is known."""
+        return self._lifeline.pid
+
+    def wait(self, check: Callable[[], None]) -> IpcLink | BlsLink:
+        """The link, once the ControlNet is ready.
+
+        Args:
+            check: raises when the request is no longer wanted.
+
+        Raises:
+            Unavailable: it is dead, or cannot share memory where the terms want nothing else.
+            SwiftDiffusionError: its own refusal.
+        """
+        self._hand_over(check)
+        self._pulse = Pulse(self._lifeline, self.name, self._terms.timeout_s)
+        news = self._wait_until_ready(check)
+        if news.transport == IPC and self._mailbox is not None:
+            self._link = IpcLink(self._mailbox, self._pulse, self.name, self._terms.timeout_s)
+        elif self._terms.transport == IPC:
+            raise Unavailable(
+                f"ControlNet {self.name!r} cannot share memory with the lane, and parameter 'controlnet_transport' "
+                f"is {IPC!r}: {news.reason}"
+            )
+        else:
+            self._reason = news.reason
+            self._link = BlsLink(self._call_step, self._pulse)
+        return self._link
+
+    def check(self) -> None:
+        """Raise `Unavailable` if it has failed since."""
+        if self._link is not None:
+            self._link.check()
+
+    def close(self) -> None:
+        """Let the ControlNet go, and wait until it has; a mailbox that it may still write to is not used again."""
+        if self._link is not None:
+            self._link.close()
+        ended = self._lifeline.end(self._terms.timeout_s, self._read_last)
+        self._lifeline.cut()
+        if self._mailbox is not None:
+            (self._pool.put if ended else Mailbox.close)(self._mailbox)
+
+    def _read_last(self, message: bytes) -> None:
+        news = News.unpack(message)
+        if news.state == RAN:
+            self.spans = news.spans
+
+    def _hand_over(self, check: Callable[[], None]) -> None:
+        deadline = time.monotonic() + self._terms.timeout_s
+        while not self._lifeline.is_taken(LISTEN_S):
+            check()
+            if self._answer.done():
+                self._name(self._answer)  # a refusal, mostly
+            if time.monotonic() > deadline:
+                raise Unavailable(f"ControlNet {self.name!r} did not answer within {self._terms.timeout_s:g} s")
+        offer: Offer | None = None
+        files: list[int] = []
+        form = self._subject.form
+        if self._terms.transport != BLS and form.device.type == "cuda":
+            self._mailbox = self._pool.take(form)
+            offer, page = self._mailbox.offer()
+            files = [page]
+        self._lifeline.hand_over(pack_offer(offer), files)
+
+    def _wait_until_ready(self, check: Callable[[], None]) -> News:
+        deadline = time.monotonic() + self._terms.attach_timeout_s
+        while time.monotonic() < deadline:
+            check()
+            news = self._pulse.listen(LISTEN_S)
+            if news and news.state == READY:
+                return news
+        raise Unavailable(f"ControlNet {self.name!r} was not ready within {self._terms.attach_timeout_s:g} s")
+
+    def _name(self, answer: Future[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+        """What the model answered; raises what it raised, and says which ControlNet died."""
+        try:
+            return answer.result()
+        except Lost as error:
+            raise Lost(f"ControlNet {self.name!r} is lost: {error}") from None
+
+    def _call_step(self, sample: Tensor, timestep: Tensor) -> Future[NDArray[np.float32]]:
+        residuals: Future[NDArray[np.float32]] = Future()
+
+        def deliver(done: Future[dict[str, NDArray[Any]]]) -> None:
+            try:
+                residuals.set_result(self._name(done)["residuals"])
+            except BaseException as error:
+                residuals.set_exception(error)
+
+        session = np.array([self._lifeline.token.encode()], dtype=np.object_)
+        step = {"session": session, "sample": to_array(sample), "timestep": to_array(timestep.reshape(1))}
+        self._call(self.model, CONTROLNET, step).add_done_callback(deliver)
+        return residuals

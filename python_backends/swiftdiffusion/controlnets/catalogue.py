@@ -1,0 +1,103 @@
+"""Which of a server's models serves which ControlNet, from the lane's side."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from swiftdiffusion.errors import Unavailable
+from swiftdiffusion.services.clients import Call
+from swiftdiffusion.services.contracts import CONTROLNET
+
+AGAIN_S = 1.0  # a model is not asked again before that, whatever names are asked for
+
+
+@dataclass
+class _Entry:
+    """What is known of one model."""
+
+    names: tuple[str, ...]  # until it has said them, what its own name tells
+    current: bool = False  # it has said them since it was last loaded
+    asked: float = float("-inf")
+    answer: Future[dict[str, NDArray[Any]]] | None = None  # the question under way
+
+
+class Catalogue:
+    """Asks each model once what it serves, and again after it was loaded anew or for a name that nobody knows.
+
+    A model that names none serves one, under its own name less the prefix. For one thread.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        list_models: Callable[[], Sequence[str]],
+        is_ready: Callable[[str], bool],
+        prefix: str,
+        timeout_s: float,
+    ) -> None:
+        """Args: how models are called, all with `prefix`, whether one is loaded, and how long one is waited for."""
+        self._call, self._list_models, self._is_ready = call, list_models, is_ready
+        self._prefix, self._timeout_s = prefix, timeout_s
+        self._entries: dict[str, _Entry] = {}
+        self._turns: dict[str, Iterator[int]] = {}
+
+    def names(self, wanted: Collection[str] = ()) -> list[str]:
+        """The ControlNets that there are, sorted; those whose model is not loaded at the moment too.
+
+        `wanted` are the ones that matter: where one of them is not known, every model is asked again.
+        """
+        self._refresh(anew=False)
+        if not self._known().issuperset(wanted):
+            self._refresh(anew=True)
+        return sorted(self._known())
+
+    def require(self, name: str) -> None:
+        """Raise Unavailable if no model that serves a ControlNet is loaded."""
+        self._find_ready(name)
+
+    def locate(self, name: str) -> str:
+        """The model that serves a ControlNet, where several do in turn; raises as `require` does."""
+        ready = self._find_ready(name)
+        return ready[next(self._turns.setdefault(name, itertools.count())) % len(ready)]
+
+    def _find_ready(self, name: str) -> list[str]:
+        serving = [model for model, entry in self._entries.items() if name in entry.names]
+        ready = [model for model in serving if self._is_ready(model)]
+        if not ready:
+            models = f" (model {', '.join(serving)})" if serving else ""
+            raise Unavailable(f"ControlNet {name!r} is not being served at the moment{models}")
+        return ready
+
+    def _known(self) -> set[str]:
+        return {name for entry in self._entries.values() for name in entry.names}
+
+    def _refresh(self, anew: bool) -> None:
+        models = self._list_models()
+        self._entries = {
+            model: self._entries.get(model) or _Entry((model.removeprefix(self._prefix),)) for model in models
+        }
+        now = time.monotonic()
+        fresh = []
+        for model, entry in self._entries.items():
+            if not self._is_ready(model):
+                entry.current = False
+            elif entry.answer is None and (anew or not entry.current) and now - entry.asked > AGAIN_S:
+                entry.answer, entry.asked = self._call(model, CONTROLNET, {}), now
+                fresh.append(entry.answer)
+        wait(fresh, self._timeout_s)  # one that hangs is waited for once, and later only looked at
+        for model, entry in self._entries.items():
+            if entry.answer is not None and entry.answer.done():
+                answer, entry.answer = entry.answer, None
+                if answer.exception() is None:
+                    entry.names = self._read(model, answer.result())
+                    entry.current = True
+
+    def _read(self, model: str, outputs: dict[str, NDArray[Any]]) -> tuple[str, ...]:
+        return tuple(name.decode() for name in outputs["names"]) or (model.removeprefix(self._prefix),)

@@ -1,0 +1,99 @@
+"""A request's ControlNets, from the lane's side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from torch import Tensor
+
+from swiftdiffusion.controlnets.attachment import Attachment, Subject, Terms
+from swiftdiffusion.controlnets.catalogue import Catalogue
+from swiftdiffusion.controlnets.mailbox import Form, MailboxPool
+from swiftdiffusion.denoising.conditioning import Conditioning
+from swiftdiffusion.denoising.controls import Control, acts_in
+from swiftdiffusion.denoising.stopwatch import Stopwatch
+from swiftdiffusion.request.request import ControlUse
+from swiftdiffusion.services.clients import Call
+
+
+class ControlNetClient:
+    """Attaches ControlNets to requests, and keeps the memory that they share with the lane."""
+
+    def __init__(self, call: Call, catalogue: Catalogue, terms: Terms, mailboxes: int) -> None:
+        """Args: how models are called, who serves what, the lane's terms, and how many mailboxes are kept."""
+        self._call, self._catalogue, self._terms = call, catalogue, terms
+        self._pool = MailboxPool(mailboxes)
+
+    def attach(
+        self, uses: Sequence[ControlUse], conditioning: Conditioning, form: Form, timesteps: Tensor, trace: bool = False
+    ) -> AttachedControlNets:
+        """Begin attaching those that act at all; they prepare themselves meanwhile.
+
+        Args:
+            uses: the request's.
+            conditioning: what its branch of the UNet sees.
+            form: of what is exchanged in a step.
+            timesteps: [steps], all of the request's.
+            trace: whether they are to say when each step was computed.
+        """
+        attached = AttachedControlNets()
+        try:
+            for use in uses:
+                acting = [step for step in range(len(timesteps)) if acts_in(step, len(timesteps), use.start, use.end)]
+                if acting:
+                    subject = Subject(conditioning, use.image, timesteps[acting], form, trace)
+                    model = self._catalogue.locate(use.name)
+                    attached.add(use, Attachment(self._call, model, use.name, subject, self._terms, self._pool))
+        except BaseException:
+            attached.close()
+            raise
+        return attached
+
+    def close(self) -> None:
+        """Free what is kept."""
+        self._pool.close()
+
+
+class AttachedControlNets:
+    """Those of one request, for one branch of the UNet. To be closed."""
+
+    def __init__(self) -> None:
+        self._attachments: list[tuple[ControlUse, Attachment]] = []
+
+    def add(self, use: ControlUse, attachment: Attachment) -> None:
+        """One more, that is on its way."""
+        self._attachments.append((use, attachment))
+
+    def wait(self, check: Callable[[], None]) -> list[Control]:
+        """Each ready for the loop; raises as `Attachment.wait` does."""
+        return [
+            Control(use.name, attachment.wait(check), use.scale, use.start, use.end)
+            for use, attachment in self._attachments
+        ]
+
+    def check(self) -> None:
+        """Raise if one has failed: then nothing that was computed since is to be used."""
+        for _, attachment in self._attachments:
+            attachment.check()
+
+    def models(self) -> set[str]:
+        """The models that serve them."""
+        return {attachment.model for _, attachment in self._attachments}
+
+    def describe(self) -> list[dict[str, Any]]:
+        """For the response's ``info``: name, model and transport of each, and why it is not the faster one."""
+        return [attachment.describe() for _, attachment in self._attachments]
+
+    def note_spans(self, stopwatch: Stopwatch) -> None:
+        """Note when each step was computed, if that was asked for; to be called when closed."""
+        for use, attachment in self._attachments:
+            for span in attachment.spans:
+                stopwatch.note("controlnet", f"{use.name} on {span['track']}", span["start"], span["end"])
+
+    def close(self) -> None:
+        """Let all go."""
+        with ExitStack() as stack:  # each is closed, whatever happens to another
+            for _, attachment in self._attachments:
+                stack.callback(attachment.close)

@@ -1,0 +1,187 @@
+"""The service's side of one attached request."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from swiftdiffusion.controlnets.library import LoadedControlNet
+from swiftdiffusion.controlnets.messages import (
+    ALIVE,
+    ALIVE_EVERY_S,
+    BLS,
+    FAILED,
+    IPC,
+    RAN,
+    READY,
+    News,
+    Offer,
+    unpack_offer,
+)
+from swiftdiffusion.controlnets.opened_mailbox import OpenedMailbox
+from swiftdiffusion.controlnets.pushing import push_steps
+from swiftdiffusion.denoising.timeline import Timeline
+from swiftdiffusion.engines.session import Session
+from swiftdiffusion.errors import Cancelled, Unavailable, describe
+from swiftdiffusion.lifeline import Holder
+from swiftdiffusion.placement import Placement
+
+HANDOVER_S = 2.0  # how long the lane's offer is waited for: it comes at once or not at all
+
+# lends the ControlNet; calls its argument from time to time while that takes
+Lend = Callable[[Callable[[], None]], AbstractContextManager[LoadedControlNet]]
+
+
+@dataclass(frozen=True)
+class Attached:
+    """What stays the same for a request, on the ControlNet's device and in its number type."""
+
+    timesteps: Tensor  # [steps], of those in which the ControlNet acts
+    prompt_embeds: Tensor  # [batch, tokens, width]
+    pooled: Tensor  # [batch, pooled width]
+    time_ids: Tensor  # [batch, 6]
+    image: Tensor  # [1, 3, height, width], values 0 to 1
+    trace: bool = False  # whether the lane wants to know when each step was computed
+
+
+class TimedSession:
+    """A session whose steps are noted in a timeline."""
+
+    def __init__(self, session: Session, timeline: Timeline, device: torch.device) -> None:
+        self._session, self._timeline, self._device = session, timeline, device
+        self.close = session.close
+
+    def step(self, *moving: Tensor) -> Tensor:
+        """As the session's own."""
+        with self._timeline.on("controlnet", self._device):
+            return self._session.step(*moving)
+
+
+class ControlNetSession:
+    """A ControlNet at work for one request, on a thread and a stream of its own, until the lane lets go.
+
+    The lane is told over the lifeline that this process lives, and once that it is ready, with which transport.
+    """
+
+    def __init__(self, token: str, attached: Attached, lend: Lend, placement: Placement) -> None:
+        """Begin. Args: the lifeline's, the request, where the engine comes from and where it runs."""
+        self._token, self._attached, self._lend, self._placement = token, attached, lend, placement
+        self._session: Session | None = None
+        self._stream: torch.cuda.Stream | None = None
+        self._stepping = threading.Lock()
+        self._timeline = Timeline() if attached.trace else None
+        self._thread = threading.Thread(target=self._run, name="controlnet-session", daemon=True)
+
+    def start(self, ended: Callable[[], None]) -> None:
+        """Begin; `ended` is called at the very end."""
+        self._ended = ended
+        self._thread.start()
+
+    def step(self, sample: Tensor, timestep: Tensor) -> Tensor:
+        """One step of the transport by calls: residuals [elements] in fp32 on the host.
+
+        Raises:
+            Unavailable: the lane has let go, or never got as far.
+        """
+        with self._stepping:
+            if self._session is None:
+                raise Unavailable("the request is not attached to the ControlNet any more")
+            with self._here():
+                return self._session.step(sample, timestep).float().cpu()
+
+    def _run(self) -> None:
+        try:
+            with Holder(self._token) as holder, self._here():
+                try:
+                    self._serve(holder)
+                except Cancelled:
+                    pass
+                except Exception as error:
+                    logging.getLogger("swiftdiffusion").error("a ControlNet's session failed", exc_info=error)
+                    holder.send(News(FAILED, reason=describe(error)).pack())
+        finally:
+            self._ended()
+
+    def _serve(self, holder: Holder) -> None:
+        def check() -> None:
+            if holder.is_cut():
+                raise Cancelled
+
+        message, files = holder.take_over(HANDOVER_S)
+        with ExitStack() as stack:
+            for file in files:
+                stack.callback(os.close, file)
+            stack.enter_context(_signs_of_life(holder))
+            session = self._open(stack.enter_context(self._lend(check)))
+            stack.callback(session.close)
+            mailbox, reason = self._open_mailbox(unpack_offer(message), files)
+            if mailbox is None:
+                stack.callback(self._let_go)
+                self._session = session
+                holder.send(News(READY, BLS, reason).pack())
+                while not holder.is_cut(1):
+                    pass
+            else:
+                stack.callback(mailbox.close)
+                holder.send(News(READY, IPC).pack())
+                push_steps(mailbox, session, self._attached.timesteps, holder.is_cut)
+        if self._timeline is not None:
+            holder.send(News(RAN, spans=self._timeline.report()).pack())
+
+    def _open(self, controlnet: LoadedControlNet) -> Session:
+        a = self._attached
+        shape = controlnet.shape_sample(a.prompt_embeds.shape[0], *a.image.shape[2:])
+        sample = torch.zeros(shape, dtype=a.image.dtype, device=a.image.device)
+        session = controlnet.engine.open(sample, a.timesteps[0], a.prompt_embeds, a.pooled, a.time_ids, a.image)
+        return session if self._timeline is None else TimedSession(session, self._timeline, self._placement.device)
+
+    def _open_mailbox(self, offer: Offer | None, files: list[int]) -> tuple[OpenedMailbox | None, str]:
+        if offer is None or not files:
+            return None, "the lane offers no memory"
+        try:
+            return OpenedMailbox(offer, files[0], self._placement), ""
+        except Unavailable as error:
+            return None, str(error)
+
+    def _let_go(self) -> None:
+        with self._stepping:  # of a step under way
+            self._session = None
+
+    @contextlib.contextmanager
+    def _here(self) -> Iterator[None]:
+        """On the ControlNet's device, and this session's stream of it."""
+        if self._placement.device.type != "cuda":
+            yield
+            return
+        with torch.cuda.device(self._placement.device):
+            if self._stream is None:
+                self._stream = torch.cuda.Stream()
+                self._stream.wait_stream(torch.cuda.default_stream())  # which brought the request's tensors here
+            with torch.cuda.stream(self._stream):
+                yield
+
+
+@contextlib.contextmanager
+def _signs_of_life(holder: Holder) -> Iterator[None]:
+    """Tell the lane from time to time that this process lives, whatever this thread is at."""
+    over = threading.Event()
+
+    def tell() -> None:
+        while not over.wait(ALIVE_EVERY_S):
+            holder.send(News(ALIVE).pack())
+
+    thread = threading.Thread(target=tell, name="signs-of-life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

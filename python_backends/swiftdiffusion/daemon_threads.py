@@ -1,0 +1,75 @@
+"""Threads for work that may never return."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from swiftdiffusion.errors import Unavailable
+
+Result = TypeVar("Result")
+
+
+class DaemonThreads:
+    """At most `count` threads, started when they are needed, for which neither `close` nor the process's end waits.
+
+    `concurrent.futures`' executors join their threads when the interpreter ends, however long that takes.
+    """
+
+    def __init__(self, count: int, name: str) -> None:
+        """Args: how many run at a time, and what debuggers call them."""
+        self._count, self._name = count, name
+        self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._closed = False
+
+    def submit(self, work: Callable[..., Result], *args: Any) -> Future[Result]:
+        """Have `work(*args)` done as soon as a thread is free; raises Unavailable once closed."""
+        future: Future[Result] = Future()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(work(*args))
+            except BaseException as error:
+                future.set_exception(error)
+
+        with self._lock:
+            if self._closed:
+                raise Unavailable("the server is shutting down")
+            self._waiting.put(run)
+            if not self._idle.acquire(blocking=False) and len(self._threads) < self._count:
+                thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+        return future
+
+    def close(self, timeout_s: float) -> bool:
+        """Take no more work and wait up to `timeout_s` for what was submitted; returns whether all of it was done."""
+        with self._lock:
+            self._closed = True
+            for _ in self._threads:
+                self._waiting.put(None)
+        deadline = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _work(self) -> None:
+        while True:
+            try:
+                run = self._waiting.get_nowait()
+            except queue.Empty:
+                self._idle.release()
+                run = self._waiting.get()
+            if run is None:
+                return
+            run()
+            del run  # what it holds is not kept until the next one comes

@@ -1,0 +1,1 @@
+"""`scripts/benchmark controlnets`: ControlNets on another GPU, guidance on two, processes that die."""

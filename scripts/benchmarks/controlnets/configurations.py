@@ -1,0 +1,58 @@
+"""What the part `steps` compares: lanes and ControlNets of one server, on one GPU and on two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from swiftdiffusion.controlnets.messages import BLS, IPC
+
+AUTO_LANE, BLS_LANE, SPLIT_LANE = "swiftdiffusion", "swiftdiffusion_bls", "swiftdiffusion_split"
+NEAR, FAR = "near", "far"  # the same weights, on the lane's GPU and on the second one
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Requests of one kind, to one lane."""
+
+    name: str
+    label: str
+    lane: str = AUTO_LANE
+    controlnets: tuple[str, ...] = ()
+    gpus: int = 1  # how many it takes, where there are any
+    transport: str = IPC  # by which the ControlNet has to be attached on GPUs
+    guidance: float = 1.0  # by which the guidance scale is multiplied
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether a step takes so long that a few of them tell it."""
+        return self.lane == BLS_LANE
+
+
+CONFIGURATIONS = (
+    Configuration("none", "no ControlNet"),
+    Configuration("far", "ControlNet on the second GPU", controlnets=(FAR,), gpus=2),
+    Configuration("near", "ControlNet on the same GPU", controlnets=(NEAR,)),
+    Configuration("near_bls", "same GPU, by BLS", BLS_LANE, (NEAR,), transport=BLS),
+    Configuration("far_bls", "second GPU, by BLS", BLS_LANE, (FAR,), gpus=2, transport=BLS),
+    Configuration("split", "guidance on two GPUs", SPLIT_LANE, gpus=2),
+    Configuration("split_far", "guidance on two GPUs, ControlNet", SPLIT_LANE, (FAR,), gpus=2),
+)
+"""In the order of a round."""
+
+NUDGED = Configuration("nudged", "guidance scale nudged", guidance=1 + 2**-11)
+"""Only drawn: what half a rounding of fp16, made once, is to the picture."""
+COMPARED = (
+    ("far", "near"),
+    ("far", "far_bls"),
+    ("near", "near_bls"),
+    ("split", "none"),
+    ("split_far", "far"),
+    ("nudged", "none"),
+    ("near", "none"),
+)
+"""Configurations that should draw the same picture; the last two should not, or the others say nothing."""
+
+
+def choose_configurations(gpus: int) -> tuple[Configuration, ...]:
+    """Those that a machine with so many GPUs can serve, without `NUDGED`."""
+    return tuple(one for one in CONFIGURATIONS if one.gpus <= max(gpus, 1))

@@ -1,0 +1,80 @@
+"""A ControlNet's process whose residuals are always ready, so that only their way to the lane takes time.
+
+`python3 -m benchmarks.controlnets.ready_service FORM` reads lifelines' tokens from its standard input, one a line, and
+attaches each as the `controlnet` backend does. `FORM` is a JSON object of `device`, `dtype` (a key of `DTYPES`),
+`sample` (a shape), `residuals` (their number) and `steps`. It prints a line when it is ready, and ends with its input.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from swiftdiffusion.controlnets.library import LoadedControlNet
+from swiftdiffusion.controlnets.session import Attached, ControlNetSession
+from swiftdiffusion.engines.session import Session, SimpleSession
+from swiftdiffusion.placement import DTYPES, Placement
+
+READY = "ready"
+PERIOD = 1000  # of the residuals' values, all of which fp16 holds exactly
+
+
+class ReadyEngine:
+    """An engine of which only `open` is asked; a step gives the same tensor again."""
+
+    def __init__(self, residuals: Tensor) -> None:
+        self._residuals = residuals
+
+    def open(self, *inputs: Any) -> Session:
+        """A session with nothing to do."""
+        return SimpleSession(lambda *_: self._residuals, ())
+
+    def __call__(self, *inputs: Any) -> Tensor:
+        """The residuals."""
+        return self._residuals
+
+    def parameters(self) -> dict[str, Tensor]:
+        """None."""
+        return {}
+
+    def refit(self, weights: Any) -> None:
+        """Nothing to change."""
+
+    def weights_changed(self, names: Any) -> None:
+        """Nothing has."""
+
+
+def make_residuals(count: int, placement: Placement) -> Tensor:
+    """Values [count] by which the lane knows that all have come, in their places."""
+    return (torch.arange(count, device=placement.device) % PERIOD).to(placement.dtype)
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    form = json.loads(sys.argv[1])
+    placement = Placement(torch.device(form["device"]), DTYPES[form["dtype"]])
+    if placement.device.type == "cuda":
+        torch.cuda.set_device(placement.device)
+    residuals = make_residuals(form["residuals"], placement)
+    batch, channels, height, width = form["sample"]
+    controlnet = LoadedControlNet(ReadyEngine(residuals), residuals.nbytes, channels, pixels_a_latent=1)
+
+    @contextmanager
+    def lend(check: Callable[[], None]) -> Iterator[LoadedControlNet]:
+        yield controlnet
+
+    prompts, image = (torch.zeros(shape, device=placement.device, dtype=placement.dtype) for shape in ((batch, 1), (1, 3, height, width)))
+    attached = Attached(torch.zeros(form["steps"], device=placement.device), prompts, prompts, prompts, image)
+    print(READY, flush=True)
+    for line in sys.stdin:
+        ControlNetSession(line.strip(), attached, lend, placement).start(lambda: None)
+
+
+if __name__ == "__main__":
+    main()

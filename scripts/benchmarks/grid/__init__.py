@@ -1,0 +1,1 @@
+"""`scripts/benchmark grid`: the published grid of ControlNets and LoRAs, served by each system in turn."""

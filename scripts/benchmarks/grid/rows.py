@@ -1,0 +1,54 @@
+"""One row of the grid: a system, add-ons and steps, and what its requests took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from benchmarks.serving.load import Answered
+from benchmarks.serving.systems import AddOns
+
+Row = dict[str, Any]
+QUANTILES = {"p50_s": 0.5, "p95_s": 0.95, "p99_s": 0.99}
+
+
+def describe_row(system: str, add_ons: AddOns, steps: int) -> Row:
+    """What a row is about; these three tell it from the others."""
+    return {"system": system, "add_ons": str(add_ons), "steps": steps}
+
+
+def is_same(row: Row, other: Row) -> bool:
+    """Whether both are about the same thing."""
+    return all(row[key] == other[key] for key in ("system", "add_ons", "steps"))
+
+
+def summarise(answered: Sequence[Answered], gpus: int) -> dict[str, Any]:
+    """Seconds that the client waited, and what follows from them.
+
+    Args:
+        answered: the requests, warm.
+        gpus: how many GPUs worked on them.
+
+    Returns:
+        Mean and quantiles (nearest rank: of few requests p99 is the slowest), pictures per minute and GPU with one
+        request at a time, and the mean seconds of each stage that the model told.
+    """
+    seconds = [one.seconds for one in answered]
+    stages = {name for one in answered for name in one.info["seconds"]}
+    return {
+        "requests": len(seconds),
+        "mean_s": round(fmean(seconds), 4),
+        **{
+            name: round(float(np.quantile(seconds, share, method="inverted_cdf")), 4)
+            for name, share in QUANTILES.items()
+        },
+        "seconds": [round(one, 4) for one in seconds],
+        "gpus": gpus,
+        "images_per_gpu_minute": round(60 / (fmean(seconds) * gpus), 3),
+        "stages_s": {
+            name: round(fmean(one.info["seconds"].get(name, 0.0) for one in answered), 5) for name in sorted(stages)
+        },
+    }

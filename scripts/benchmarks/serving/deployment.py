@@ -1,0 +1,87 @@
+"""What the options choose: a checkpoint, LoRAs under fresh names, and a server for each system."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from benchmarks.serving.checkpoints import FreshAdapters, prepare_checkpoint
+from benchmarks.serving.repositories import SystemRepository, write_diffusers, write_ours
+from benchmarks.serving.systems import BEST, OURS
+from launch.paths import LOGS, OUTPUTS
+from launch.ports import choose_free_ports
+from launch.problems import LaunchError
+from launch.progress import Progress
+from launch.server import Server, ServerSettings
+from swiftdiffusion.errors import SwiftDiffusionError
+
+START_SECONDS = 900.0  # to load and capture; compiling happens in the first requests
+SLOTS = 2  # LoRA files that `best` wants to find when it starts
+
+
+@contextmanager
+def serve_repository(
+    repository: SystemRepository, name: str, progress: Progress, *further_options: str
+) -> Iterator[Server]:
+    """Serve a repository on free ports, with tritonserver's further options; `name` is the log's.
+
+    Raises LaunchError with what the log says if it does not start.
+    """
+    settings = ServerSettings(
+        ports=choose_free_ports(),
+        model_repositories=(repository.models,),
+        python_backends=repository.backends,
+        log=LOGS / f"benchmark-{name}.log",
+        start_seconds=progress.seconds + START_SECONDS,
+        stops_at_once=True,
+        further_options=further_options,
+    )
+    with Server(settings) as server:
+        server.wait_until_ready(progress)
+        yield server
+
+
+class Deployment:
+    """One checkpoint, served by one system at a time."""
+
+    def __init__(self, options: argparse.Namespace, progress: Progress) -> None:
+        """Write the checkpoint if need be; raises LaunchError for what this machine cannot serve."""
+        on_gpu = torch.cuda.is_available()
+        name = options.checkpoint or ("sdxl" if on_gpu else "shapes")
+        if name == "sdxl" and not on_gpu:
+            raise LaunchError("--checkpoint is 'sdxl', which takes a GPU; allowed here: shapes")
+        self._folder: Path = (options.checkpoint_folder or OUTPUTS / "benchmark" / name).absolute()
+        self._options = options
+        self._compiles = options.compile or (on_gpu and not options.no_compile)
+        self.checkpoint = prepare_checkpoint(name, self._folder, progress)
+        self.adapters = FreshAdapters(self.checkpoint.lora_files, self._folder / "fresh_adapters")
+        self.cache_mb = 0
+
+    @contextmanager
+    def serve(self, system: str, progress: Progress) -> Iterator[tuple[Server, SystemRepository]]:
+        """Serve a system on free ports; raises LaunchError with what the log says if it does not start."""
+        repository = self._write(system, progress)
+        with serve_repository(repository, system, progress) as server:
+            yield server, repository
+
+    def _write(self, system: str, progress: Progress) -> SystemRepository:
+        folder, adapters = self._folder / system, self.adapters.folder
+        if system != OURS:
+            self.adapters.take(SLOTS)
+            return write_diffusers(self.checkpoint, adapters, folder, system, system == BEST and self._compiles)
+        try:
+            return write_ours(
+                self.checkpoint,
+                adapters,
+                folder,
+                self._options.engine,
+                self._options.placement,
+                self.cache_mb,
+                progress,
+            )
+        except SwiftDiffusionError as error:
+            raise LaunchError(f"{str(error).rstrip('.')}.") from error

@@ -1,0 +1,41 @@
+"""Options of every benchmark of servers; the standard library only."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks.serving.systems import LABELS
+from launch.paths import OUTPUTS
+
+
+def add_serving_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every benchmark of servers takes."""
+    parser.add_argument(
+        "--out", type=Path, default=OUTPUTS / "benchmark", metavar="FOLDER", help="default: outputs/benchmark"
+    )
+    parser.add_argument("--checkpoint", choices=("sdxl", "shapes"), help="default: sdxl on a GPU, shapes without one")
+    parser.add_argument(
+        "--checkpoint-folder",
+        type=Path,
+        metavar="FOLDER",
+        help="where it is written if it is not there (default: outputs/benchmark/<checkpoint>)",
+    )
+    parser.add_argument(
+        "--systems", nargs="+", choices=LABELS, default=list(LABELS), metavar="SYSTEM", help="default: ours stock best"
+    )
+    parser.add_argument(
+        "--no-compile", action="store_true", help="`best` without torch.compile, which takes minutes, as without a GPU"
+    )
+    parser.add_argument("--compile", action="store_true", help="`best` with torch.compile also without a GPU")
+    parser.add_argument("--engine", default="auto", help="ours, as the models' parameter (default: auto)")
+    parser.add_argument(
+        "--placement", type=Path, metavar="FILE", help="ours, as scripts/build has it (default: what that suggests)"
+    )
+    parser.add_argument(
+        "--output-format",
+        choices=("png", "jpeg", "webp", "raw"),
+        default="jpeg",
+        help="of the pictures (default: jpeg; PNG takes far longer on random weights' noise than on pictures)",
+    )
+    parser.add_argument("--resume", action="store_true", help="keep the rows that the JSON has, and add to them")

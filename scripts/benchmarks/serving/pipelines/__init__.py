@@ -1,0 +1,1 @@
+"""The alternatives: ways to serve SDXL with add-ons by diffusers alone."""

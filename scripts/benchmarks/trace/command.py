@@ -1,0 +1,205 @@
+"""Production-like streams of requests at several rates, for each system; and one request as a timeline."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from benchmarks.serving.options import add_serving_options
+from benchmarks.serving.systems import LABELS, MODELS, OURS, AddOns, Request, read_add_ons
+from launch.paths import shorten
+from launch.problems import LaunchError
+from launch.progress import Progress
+
+if TYPE_CHECKING:
+    from benchmarks.runs import GrowingReport
+    from benchmarks.serving.checkpoints import ServedCheckpoint
+    from benchmarks.serving.deployment import Deployment
+    from launch.server import Server
+
+DESCRIPTION = """\
+Send each system requests with the add-ons of production (the shares of ControlNets and LoRAs of two services, their
+popularity, so that caches have something to hit) one by one, and then as a Poisson process at several rates, given as
+shares of what it can serve one by one, whether earlier ones are answered or not. Throughput at p95 of at most twice the
+unloaded one, hit rates, queue time, failures. trace.json is rewritten after each row. Of this project one request of
+each --timelines is written as trace events for https://ui.perfetto.dev, too: timeline-<controlnets>-<loras>.json.
+"""
+CACHED = 10  # LoRAs for which our host cache has room, of --adapters
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the benchmark's options."""
+    add_serving_options(parser)
+    parser.add_argument("--services", nargs="+", choices=("A", "B"), default=["A", "B"], help="default: both")
+    parser.add_argument(
+        "--loads",
+        type=float,
+        nargs="*",
+        default=[0.5, 0.7, 0.9],
+        metavar="SHARE",
+        help="rates, as shares of what comes one by one (default: 0.5 0.7 0.9; none: only timelines)",
+    )
+    parser.add_argument("--requests", type=int, metavar="N", help="at each rate (default: 40; of shapes 10)")
+    parser.add_argument("--unloaded", type=int, metavar="N", help="one by one, before (default: 12; of shapes 6)")
+    parser.add_argument("--adapters", type=int, default=60, metavar="N", help="LoRAs there are (default: %(default)s)")
+    parser.add_argument("--steps", type=int, metavar="N", help="Euler steps (default: 30; of shapes 4)")
+    parser.add_argument(
+        "--timelines",
+        type=read_add_ons,
+        nargs="*",
+        default=[AddOns(2, 1)],
+        metavar="CONTROLNETS/LORAS",
+        help="requests of which a timeline is written (default: 2/1)",
+    )
+
+
+def work(options: argparse.Namespace) -> int:
+    """Measure all rows; 1 if one failed, else 0."""
+    # Only now, in the environment: what follows is not of the standard library.
+    from benchmarks.runs import GrowingReport
+    from benchmarks.serving.deployment import Deployment
+    from benchmarks.trace.results import format_rows, judge
+    from benchmarks.trace.rows import is_same
+
+    if options.loads and not all(0 < load < 2 for load in options.loads):
+        raise LaunchError(f"--loads is {options.loads}; allowed: shares above 0 and below 2")
+    with Progress("preparing the checkpoint") as progress:
+        deployment = Deployment(options, progress)
+    small = deployment.checkpoint.name == "shapes"
+    options.steps = options.steps or (4 if small else 30)
+    options.requests = options.requests or (10 if small else 40)
+    options.unloaded = options.unloaded or (6 if small else 12)
+    deployment.cache_mb = count_cache_mb(deployment.checkpoint)
+    checkpoint = deployment.checkpoint
+    report = GrowingReport(
+        "trace",
+        sys.argv[1:],
+        options.out / "trace.json",
+        is_same,
+        judge,
+        options.resume,
+        checkpoint=checkpoint.name,
+        note=checkpoint.note,
+        adapters=options.adapters,
+        cached_adapters=CACHED,
+    )
+    for system in options.systems:
+        with Progress(f"measuring {LABELS[system]}") as progress:
+            measure_system(system, options, deployment, report, progress)
+    if report.rows:
+        print(format_rows(report.rows, report.bars))
+    print(f"\nSaved in {shorten(options.out)}/")
+    return int(any("failed" in row for row in report.rows))
+
+
+def measure_system(
+    system: str, options: argparse.Namespace, deployment: Deployment, report: GrowingReport, progress: Progress
+) -> None:
+    """Serve one system and measure each service at each rate; what fails becomes a row that says so."""
+    from benchmarks.trace.rows import UNLOADED, describe_row
+
+    names = deployment.adapters.take(options.adapters)
+    try:
+        with deployment.serve(system, progress) as (server, _):
+            for service in options.services if options.loads else []:
+                measure_service(system, service, names, options, deployment, server, report, progress)
+            if system == OURS:
+                for add_ons in options.timelines:
+                    write_timeline(add_ons, options, deployment, server)
+    except LaunchError as problem:
+        for service in options.services:
+            report.add({**describe_row(system, service, UNLOADED, options.steps), "failed": str(problem)})
+
+
+def measure_service(
+    system: str,
+    service: str,
+    names: list[str],
+    options: argparse.Namespace,
+    deployment: Deployment,
+    server: Server,
+    report: GrowingReport,
+    progress: Progress,
+) -> None:
+    """One by one first, which says what the rates are shares of."""
+    from benchmarks.serving.client import ask_in_turn
+    from benchmarks.trace.open_loop import read_queueing, send_open_loop
+    from benchmarks.trace.production import draw_arrivals
+    from benchmarks.trace.rows import UNLOADED, describe_row, summarise
+
+    model, checkpoint = MODELS[system], deployment.checkpoint
+    requests = draw_requests(service, names, checkpoint, options, options.unloaded + options.requests)
+    progress.update(f"service {service}, one by one")
+    warm_up = ask_in_turn(server.grpc_url, model, choose_warm_up(requests))
+    if failure := next((reply.failure for reply in warm_up if reply.failure), None):
+        raise LaunchError(failure)
+    alone = ask_in_turn(server.grpc_url, model, requests[: options.unloaded])
+    report.add({**describe_row(system, service, UNLOADED, options.steps), **summarise(alone, None, None)})
+    answered = [reply.seconds for reply in alone if not reply.failure]
+    if not answered:
+        raise LaunchError(f"no request was answered: {alone[0].failure}")
+    for load in options.loads:
+        row = describe_row(system, service, load, options.steps)
+        if report.has(row):
+            continue
+        rate = load / statistics.fmean(answered)
+        progress.update(f"service {service}, {60 * rate:.1f} a minute")
+        before = read_queueing(server, model)
+        arrivals = draw_arrivals(rate, options.requests)
+        replies = send_open_loop(server.grpc_url, model, requests[options.unloaded :], arrivals)
+        queued = read_queueing(server, model).since(before)
+        report.add({**row, **summarise(replies, rate, queued)})
+
+
+def draw_requests(
+    service: str, names: list[str], checkpoint: ServedCheckpoint, options: argparse.Namespace, count: int
+) -> list[Request]:
+    """The requests of a service, as production draws them; prompts are all different."""
+    from benchmarks.serving.checkpoints import add_controlnets, add_loras, make_request
+    from benchmarks.trace.production import SERVICES, draw_add_ons
+
+    controlnets = [folder.name for folder in checkpoint.controlnets]
+    draws = draw_add_ons(SERVICES[service], len(controlnets), len(names))
+    return [
+        {
+            **make_request(checkpoint, number, options.steps, options.output_format),
+            **add_controlnets(checkpoint, [controlnets[rank] for rank in draw.controlnets]),
+            **add_loras([names[rank] for rank in draw.loras]),
+        }
+        for number, draw in enumerate(islice(draws, count))
+    ]
+
+
+def choose_warm_up(requests: list[Request]) -> list[Request]:
+    """A request like the first one of each combination of ControlNets and LoRAs: each may be compiled for."""
+    first = {(len(one.get("controlnets", [])), len(one.get("loras", []))): one for one in reversed(requests)}
+    return [{**one, "prompt": [f"{one['prompt'][0]}, to warm up"]} for one in first.values()]
+
+
+def write_timeline(add_ons: AddOns, options: argparse.Namespace, deployment: Deployment, server: Server) -> None:
+    """Trace one warm request with these add-ons, LoRAs that nobody has asked for before."""
+    from benchmarks.serving.checkpoints import draw_grid_requests
+    from benchmarks.serving.client import ask_in_turn
+    from benchmarks.trace.timeline import make_trace
+
+    drawn = draw_grid_requests(
+        deployment.checkpoint, deployment.adapters, add_ons, options.steps, options.output_format
+    )
+    first, second = islice(drawn, 2)
+    *_, reply = ask_in_turn(server.grpc_url, MODELS[OURS], [first, {**second, "trace": [True]}])
+    if reply.failure:
+        raise LaunchError(f"the traced request failed: {reply.failure}")
+    trace = make_trace(reply, f"{add_ons}, {options.steps} steps")
+    name = f"timeline-{add_ons.controlnets}-{add_ons.loras}.json"
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / name).write_text(json.dumps(trace) + "\n")
+
+
+def count_cache_mb(checkpoint: ServedCheckpoint) -> int:
+    """MiB of host memory for `CACHED` LoRAs."""
+    largest = max(path.stat().st_size for path in checkpoint.lora_files)
+    return -(-CACHED * largest // 2**20)

@@ -1,0 +1,65 @@
+"""The trace's figures for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.bars import Bar, divide, format_bars
+from benchmarks.serving.systems import BEST, LABELS, OURS, STOCK
+from benchmarks.table import format_table
+from benchmarks.trace.rows import UNLOADED, Row, find_throughput
+
+HEADER = ("service, system", "load", "asked/min", "images/min", "p50, s", "p95", "p99", "queued, s", "in weights",
+          "in cache", "failed")  # fmt: skip
+
+
+def judge(rows: Sequence[Row]) -> dict[str, Bar]:
+    """What is promised of a loaded server."""
+    bars = {}
+    for service in sorted({row["service"] for row in rows}):
+        ours = find_throughput(rows, OURS, service)
+        for than in (STOCK, BEST):
+            bars[f"throughput_{service}_{than}"] = Bar(
+                divide(ours, find_throughput(rows, than, service)),
+                1.0,
+                f"service {service}, images a minute at p95 ≤ 2 × unloaded: ours / {LABELS[than]}",
+                at_least=True,
+            )
+    return bars
+
+
+def format_rows(rows: Sequence[Row], bars: Mapping[str, Bar]) -> str:
+    """A line for each row, and what each system can carry."""
+    systems = list(LABELS)
+    ordered = sorted(rows, key=lambda row: (row["service"], systems.index(row["system"]), row["load"]))
+    failures = [f"{row['service']}, {row['system']}, {row['load']}: {row['failed']}" for row in rows if "failed" in row]
+    carried = [
+        [f"{service}, {LABELS[system]}", _show(find_throughput(rows, system, service), ".2f")]
+        for service in sorted({row["service"] for row in rows})
+        for system in systems
+        if any(row["system"] == system for row in rows)
+    ]
+    tables = [format_table(HEADER, [_format(row) for row in ordered])]
+    tables.append(format_table(["service, system", "images/min at p95 ≤ 2 × unloaded"], carried))
+    return "\n\n".join([*tables, *failures, format_bars(bars)])
+
+
+def _format(row: Row) -> list[str]:
+    first = [
+        f"{row['service']}, {LABELS[row['system']]}",
+        "one by one" if row["load"] == UNLOADED else str(row["load"]),
+    ]
+    if "failed" in row:
+        return [*first, "failed", *[""] * (len(HEADER) - 3)]
+    return [
+        *first,
+        *(_show(row[name], ".1f") for name in ("rate_per_minute", "images_per_minute")),
+        *(_show(row[name], ".2f") for name in ("p50_s", "p95_s", "p99_s", "queue_s")),
+        *(_show(row[name], ".0%") for name in ("in_the_weights_share", "host_cache_share")),
+        str(sum(row["failures"].values())),
+    ]
+
+
+def _show(value: Any, form: str) -> str:
+    return "–" if value is None else format(value, form)

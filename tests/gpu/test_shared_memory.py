@@ -1,0 +1,196 @@
+"""ControlNets in a process of their own, on this GPU and on another, over memory that both processes have open."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from swiftdiffusion.controlnets.attachment import Attachment, Subject, Terms
+from swiftdiffusion.controlnets.mailbox import Form, MailboxPool
+from swiftdiffusion.denoising.conditioning import Conditioning
+from swiftdiffusion.errors import Unavailable
+from swiftdiffusion.networks.controlnet import load_controlnet
+from swiftdiffusion.placement import Placement
+from swiftdiffusion.services.controlnet import ControlNetConfiguration, ControlNetService
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+EDGES = Path(__file__).resolve().parents[2] / "build" / "shapes" / "weights" / "controlnets" / "edges"
+GPUS = list(range(min(torch.cuda.device_count(), 2)))
+LANE = Placement(torch.device("cuda:0"), torch.float16)
+BATCH, LATENTS, PIXELS = 2, 32, 128
+TIMESTEPS = torch.linspace(999, 1, 8)
+TERMS = Terms(transport="ipc", timeout_s=1.5)
+
+
+def serve(gpu, pipe):
+    """The ControlNet's process: answers what comes through the pipe."""
+    placement = Placement(torch.device(f"cuda:{gpu}"), torch.float16)
+    with torch.cuda.device(gpu):
+        service = ControlNetService(ControlNetConfiguration(controlnet=EDGES), placement)
+        pipe.send("ready")
+        while True:
+            inputs = pipe.recv()
+            try:
+                pipe.send(service.answer(inputs))
+            except Exception as error:
+                pipe.send(error)
+
+
+class Service:
+    """That process, from here."""
+
+    def __init__(self, gpu):
+        spawn = multiprocessing.get_context("spawn")
+        self._pipe, theirs = spawn.Pipe()
+        self.process = spawn.Process(target=serve, args=(gpu, theirs), daemon=True)
+        self.process.start()
+        assert self._pipe.poll(120)
+        assert self._pipe.recv() == "ready"
+        self._threads = ThreadPoolExecutor(4)
+        self._lock = threading.Lock()
+
+    def call(self, model, contract, inputs):
+        return self._threads.submit(self._call, inputs)
+
+    def _call(self, inputs):
+        with self._lock:
+            self._pipe.send(inputs)
+            answer = self._pipe.recv()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def end(self):
+        self.process.kill()
+        self.process.join()
+
+
+@pytest.fixture(params=GPUS)
+def service(request):
+    one = Service(request.param)
+    yield one
+    one.end()
+
+
+@pytest.fixture(scope="module")
+def network():
+    return load_controlnet(EDGES, torch.float16)
+
+
+@pytest.fixture
+def pool():
+    pool = MailboxPool(4)
+    yield pool
+    pool.close()
+
+
+def make_subject(network, seed=0):
+    draw = torch.Generator("cuda").manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(shape, generator=draw, device="cuda").half()
+
+    conditioning = Conditioning(
+        normal(BATCH, 77, network.prompt_width),
+        normal(BATCH, network.pooled_width),
+        torch.tensor([[PIXELS, PIXELS, 0, 0, PIXELS, PIXELS]] * BATCH, device="cuda").half(),
+    )
+    image = torch.randint(0, 256, (PIXELS, PIXELS, 3), generator=draw, device="cuda", dtype=torch.uint8)
+    form = Form(LANE.device, LANE.dtype, (BATCH, 4, LATENTS, LATENTS), network.count_residuals(BATCH, LATENTS, LATENTS))
+    return Subject(conditioning, image.cpu().numpy(), TIMESTEPS, form)
+
+
+def make_samples(seed):
+    draw = torch.Generator("cuda").manual_seed(seed)
+    return [torch.randn((BATCH, 4, LATENTS, LATENTS), generator=draw, device="cuda").half() for _ in TIMESTEPS]
+
+
+def run(service, subject, samples, terms, pool):
+    """All steps, enqueued without a look at the results."""
+    attachment = Attachment(service.call, "controlnet_edges", "edges", subject, terms, pool)
+    try:
+        link = attachment.wait(lambda: None)
+        results = []
+        for sample, timestep in zip(samples, TIMESTEPS, strict=True):
+            link.start_step(sample, timestep)
+            results.append(link.residuals().to("cuda", torch.float16, copy=True))
+        torch.cuda.synchronize()
+        attachment.check()
+        return results
+    finally:
+        attachment.close()
+
+
+def test_shared_memory_carries_what_calls_carry(service, network, pool):
+    for seed in (0, 1, 0):  # the same mailbox serves all three
+        subject, samples = make_subject(network, seed), make_samples(seed + 10)
+        shared = run(service, subject, samples, TERMS, pool)
+        called = run(service, subject, samples, Terms(transport="bls", timeout_s=10), pool)
+        assert all(torch.equal(*pair) for pair in zip(shared, called, strict=True))
+        assert shared[0].abs().sum() > 0
+
+
+def test_requests_share_a_controlnet(service, network, pool):
+    subjects, samples = [make_subject(network, seed) for seed in range(3)], [make_samples(seed) for seed in range(3)]
+    alone = [run(service, *one, TERMS, pool) for one in zip(subjects, samples, strict=True)]
+    attachments = [Attachment(service.call, "m", "edges", subject, TERMS, pool) for subject in subjects]
+    links = [attachment.wait(lambda: None) for attachment in attachments]
+    for step, timestep in enumerate(TIMESTEPS):
+        for link, sample in zip(links, samples, strict=True):
+            link.start_step(sample[step], timestep)
+        for link, one in zip(links, alone, strict=True):
+            assert torch.equal(link.residuals(), one[step])
+    for attachment in attachments:
+        attachment.close()
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_dead_controlnet_does_not_hold_the_gpu(service, network, pool, blow):
+    subject, samples = make_subject(network), make_samples(0)
+    run(service, subject, samples, TERMS, pool)
+    attachment = Attachment(service.call, "controlnet_edges", "edges", subject, TERMS, pool)
+    link = attachment.wait(lambda: None)
+    link.start_step(samples[0], TIMESTEPS[0])
+    link.residuals()
+    torch.cuda.synchronize()
+    os.kill(service.process.pid, blow)
+    start = time.monotonic()
+    with pytest.raises(Unavailable, match=r"'edges' (ended|gave no)"):
+        for sample, timestep in zip(samples[1:], TIMESTEPS[1:], strict=True):
+            link.start_step(sample, timestep)  # what the stopped process had enqueued already is still computed
+            link.residuals()
+            torch.cuda.synchronize()  # waits for the residuals, until the watch lets it go
+    assert time.monotonic() - start < TERMS.timeout_s + 1
+    attachment.close()
+    assert time.monotonic() - start < 2 * TERMS.timeout_s + 1
+
+
+def test_a_request_that_is_given_up_leaves_the_mailbox_clean(service, network, pool):
+    subject, samples = make_subject(network), make_samples(0)
+    whole = run(service, subject, samples, TERMS, pool)
+    for steps in range(4):
+        attachment = Attachment(service.call, "controlnet_edges", "edges", subject, TERMS, pool)
+        link = attachment.wait(lambda: None)
+        for sample, timestep in zip(samples[:steps], TIMESTEPS, strict=False):
+            link.start_step(sample, timestep)
+            link.residuals()
+        attachment.close()
+        assert all(torch.equal(*pair) for pair in zip(run(service, subject, samples, TERMS, pool), whole, strict=True))
+
+
+def test_memory_does_not_grow(service, network, pool):
+    subject, samples = make_subject(network), make_samples(0)
+    for _ in range(3):
+        run(service, subject, samples, TERMS, pool)
+    free = [torch.cuda.mem_get_info(gpu)[0] for gpu in GPUS]
+    for _ in range(20):
+        run(service, subject, samples, TERMS, pool)
+    after = [torch.cuda.mem_get_info(gpu)[0] for gpu in GPUS]
+    assert all(abs(a - b) < 8 * 2**20 for a, b in zip(free, after, strict=True))

@@ -1,0 +1,183 @@
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from shapes.checkpoint import controlnet_folder, pipeline_folder
+from swiftdiffusion.controlnets.attachment import Attachment, Subject, Terms
+from swiftdiffusion.controlnets.mailbox import Form, MailboxPool
+from swiftdiffusion.controlnets.messages import BLS, READY, News
+from swiftdiffusion.denoising.conditioning import blank
+from swiftdiffusion.errors import Cancelled, InvalidArgument, Unavailable
+from swiftdiffusion.lifeline import Holder
+from swiftdiffusion.networks.controlnet import load_controlnet
+from swiftdiffusion.networks.unet import load_unet
+from swiftdiffusion.placement import Placement
+from swiftdiffusion.services.controlnet import ControlNetConfiguration, ControlNetService
+
+CPU = Placement(torch.device("cpu"), torch.float32)
+SIZE, LATENTS = 64, 16
+TIMESTEPS = torch.tensor([900.0, 500.5, 100.0])
+PATIENT = Terms()
+QUICK = Terms(timeout_s=0.5, attach_timeout_s=1)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return load_controlnet(controlnet_folder("edges"), torch.float32)
+
+
+@pytest.fixture(scope="module")
+def service():
+    return ControlNetService(ControlNetConfiguration(device="cpu", controlnet=controlnet_folder("edges")), CPU)
+
+
+@pytest.fixture
+def threads():
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
+
+
+def make_subject(network, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randint(0, 256, (SIZE, SIZE, 3), generator=generator, dtype=torch.uint8).numpy()
+    conditioning = blank(network, 77, SIZE, SIZE, CPU)
+    form = Form(CPU.device, CPU.dtype, (2, 4, LATENTS, LATENTS), network.count_residuals(2, LATENTS, LATENTS))
+    return Subject(conditioning, image, TIMESTEPS, form)
+
+
+def attach(call, subject, terms=PATIENT):
+    return Attachment(call, "controlnet_edges", "edges", subject, terms, MailboxPool(1))
+
+
+def compute(network, subject, sample, timestep):
+    conditioning, image = subject.conditioning, torch.from_numpy(subject.image).permute(2, 0, 1).unsqueeze(0) / 255
+    with torch.inference_mode():
+        return network(sample, timestep, conditioning.prompt_embeds, conditioning.pooled, conditioning.time_ids, image)
+
+
+def test_an_attached_controlnet_gives_its_residuals(network, service, threads):
+    subjects = [make_subject(network, seed) for seed in range(2)]
+    attachments = [attach(lambda _, __, inputs: threads.submit(service.answer, inputs), one) for one in subjects]
+    try:
+        links = [attachment.wait(lambda: None) for attachment in attachments]
+        for timestep in TIMESTEPS:  # two requests at a time, each with its own
+            samples = [torch.randn(2, 4, LATENTS, LATENTS) for _ in links]
+            for link, sample in zip(links, samples, strict=True):
+                link.start_step(sample, timestep)
+            for link, sample, subject in zip(links, samples, subjects, strict=True):
+                assert torch.equal(link.residuals(), compute(network, subject, sample, timestep))
+        assert attachments[0].describe() == {
+            "name": "edges",
+            "model": "controlnet_edges",
+            "transport": "bls",
+            "reason": "the lane offers no memory",
+        }
+    finally:
+        for attachment in attachments:
+            attachment.close()
+    links[0].start_step(samples[0], TIMESTEPS[0])
+    with pytest.raises(Unavailable, match="not attached"):
+        links[0].residuals()
+
+
+def test_memory_that_cannot_be_shared_is_refused_where_nothing_else_will_do(network, service, threads):
+    attachment = attach(
+        lambda _, __, inputs: threads.submit(service.answer, inputs), make_subject(network), Terms(transport="ipc")
+    )
+    with pytest.raises(Unavailable, match=r"'edges' cannot share memory with the lane.*offers no memory"):
+        attachment.wait(lambda: None)
+    attachment.close()
+
+
+def test_terms_know_their_transports():
+    with pytest.raises(InvalidArgument, match="'controlnet_transport' is 'tcp'; allowed: auto, ipc, bls"):
+        Terms(transport="tcp")
+
+
+def test_a_service_that_does_not_answer_is_named(network, threads):
+    over = threading.Event()
+    attachment = attach(lambda *_: threads.submit(over.wait, 5), make_subject(network), QUICK)
+    start = time.monotonic()
+    with pytest.raises(Unavailable, match=r"'edges' did not answer within 0\.5 s"):
+        attachment.wait(lambda: None)
+    assert time.monotonic() - start < 2
+    attachment.close()
+    over.set()
+
+
+def test_a_refusal_is_the_services_own(network, threads):
+    def refuse():
+        raise InvalidArgument("no such thing")
+
+    attachment = attach(lambda *_: threads.submit(refuse), make_subject(network))
+    with pytest.raises(InvalidArgument, match="no such thing"):
+        attachment.wait(lambda: None)
+    attachment.close()
+
+
+def test_a_request_that_is_given_up_does_not_wait(network, threads):
+    def check():
+        raise Cancelled
+
+    attachment = attach(lambda *_: threads.submit(time.sleep, 0.1), make_subject(network))
+    with pytest.raises(Cancelled):
+        attachment.wait(check)
+    attachment.close()
+
+
+@pytest.mark.parametrize(
+    ("dies", "sentence"),
+    [(True, "'edges' ended while it was at work"), (False, r"'edges' gave no sign of life for 0\.5 s")],
+)
+def test_a_process_that_is_gone_or_silent_is_noticed(network, threads, dies, sentence):
+    over = threading.Event()
+
+    def die(holder):
+        over.wait(0.2 if dies else 5)
+        holder.close()
+
+    def act(inputs):
+        if "sample" in inputs:  # the call that never returns
+            over.wait(5)
+            return None
+        holder = Holder(inputs["session"][0].decode())
+        holder.take_over(1)
+        holder.send(News(READY, BLS).pack())
+        threads.submit(die, holder)
+        return {}
+
+    attachment = attach(lambda _, __, inputs: threads.submit(act, inputs), make_subject(network), QUICK)
+    link = attachment.wait(lambda: None)
+    link.start_step(torch.zeros(2, 4, LATENTS, LATENTS), TIMESTEPS[0])
+    start = time.monotonic()
+    with pytest.raises(Unavailable, match=sentence):
+        link.residuals()
+    assert time.monotonic() - start < 1.5
+    over.set()
+    attachment.close()
+
+
+def test_residuals_are_counted_as_the_unet_makes_them(network):
+    encoder, _ = load_unet(pipeline_folder(), torch.float32)
+    for height, width in [(16, 16), (20, 28), (9, 13)]:
+        given = blank(encoder, 77, 4 * height, 4 * width, CPU)
+        with torch.inference_mode():
+            mid, _, *skips = encoder(
+                torch.zeros(2, 4, height, width), torch.ones(()), given.prompt_embeds, given.pooled, given.time_ids
+            )
+        assert encoder.count_residuals(2, height, width) == sum(part.numel() for part in (mid, *skips))
+        assert network.count_residuals(2, height, width) == encoder.count_residuals(2, height, width)
+
+
+def test_sizes_halve_as_convolutions_do():
+    sizes = [23]
+    conv = torch.nn.Conv2d(1, 1, 3, stride=2, padding=1)
+    for _ in range(3):
+        sizes.append(conv(torch.zeros(1, 1, sizes[-1], 8)).shape[2])
+    assert [-(-23 // 2**level) for level in range(4)] == sizes
+    assert all(np.diff(pair) < 0 for pair in pairwise(sizes))
