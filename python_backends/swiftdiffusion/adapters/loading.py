@@ -3,13 +3,14 @@
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import torch
 
 from swiftdiffusion.adapters.cache import ByteBoundedCache
+from swiftdiffusion.adapters.chunk_copier import ChunkCopier
 from swiftdiffusion.adapters.copy_stream import copy_stream
 from swiftdiffusion.adapters.layout import LoraLayout, lay_out
 from swiftdiffusion.adapters.pending import PendingLoras
@@ -37,8 +38,8 @@ class LoraLoader:
     """Turns names into factors for the networks that this process runs. Thread-safe.
 
     `networks` are the ones to read; a file is checked against all of `targets`. At most `threads`
-    files are read at a time, and `cache_bytes` of host memory keep what was read, pinned where
-    there is a GPU. Factors arrive on `device` in the file's dtype, on a stream of their own.
+    files are loaded at a time, each in several chunks, and `cache_bytes` of host memory keep what was
+    read. Factors arrive on `device` in the file's dtype, on a stream of their own.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class LoraLoader:
         self._targets = targets
         self._networks = tuple(networks)
         self._device = torch.empty(0, device=device).device  # with the index that "cuda" leaves open
+        self._copier = ChunkCopier(self._device)
         self._cache: ByteBoundedCache[AdapterFile, LoraWeights] = ByteBoundedCache(cache_bytes)
         self._read_layout = lru_cache(maxsize=LAYOUTS_KEPT)(self._read_layout_uncached)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="lora-loader")
@@ -68,6 +70,8 @@ class LoraLoader:
         if the store cannot be read.
         """
         file = self._store.find(name)
+        if not (self.holds(file) or self._closed):
+            self._copier.submit(self._store.read_ahead, file)  # the disk need not wait until the header is understood
         return FoundLora(file, self._layout_of(file)[1], read_profile(self._store, file))
 
     def holds(self, file: AdapterFile) -> bool:
@@ -85,7 +89,7 @@ class LoraLoader:
             if file in self._loading:
                 return self._loading[file]
             cached = self._cache.get(file)
-            if cached is not None and cached.to(self._device) is cached:
+            if cached is not None and cached.block.memory.device == self._device:
                 future: Future[LoraWeights] = Future()
                 future.set_result(cached)
                 return future
@@ -109,6 +113,7 @@ class LoraLoader:
         with self._lock:
             self._closed = True
         self._threads.shutdown(wait=True)  # cancelled futures would leave their waiters waiting
+        self._copier.close()
 
     def _forget(self, file: AdapterFile) -> None:
         with self._lock:
@@ -121,26 +126,27 @@ class LoraLoader:
     def _fetch(self, file: AdapterFile) -> LoraWeights:
         self._refuse_if_closed(file)
         on_host = self._cache.get(file)
-        known = on_host is not None
-        if on_host is None:
-            on_host = self._read(file)
         with copy_stream(self._device).use():
-            weights = on_host.to(self._device)
-            if not known and (name := weights.block.find_not_finite()) is not None:
-                raise InvalidArgument(f"LoRA {file.name!r} has a value in {name!r} that is infinite or not a number.")
+            if on_host is None:
+                on_host, weights = self._read(file)
+                if (name := weights.block.find_not_finite()) is not None:
+                    raise InvalidArgument(
+                        f"LoRA {file.name!r} has a value in {name!r} that is infinite or not a number."
+                    )
+            else:
+                weights = replace(on_host, block=self._copier.copy(on_host.block))
             _ = weights.networks  # what must be computed, on this stream and thread
         copy_stream(self._device).mark().wait_on_host()
-        if not known:
-            self._cache.put(file, on_host)
+        self._cache.put(file, on_host)
         return weights
 
-    def _read(self, file: AdapterFile) -> LoraWeights:
+    def _read(self, file: AdapterFile) -> tuple[LoraWeights, LoraWeights]:
         header, layout = self._layout_of(file)
         try:
             for attempt in range(ATTEMPTS):
                 path = self._store.fetch(file)
                 try:
-                    weights = read_weights(file, path, header, layout, self._networks, self._device.type == "cuda")
+                    read = read_weights(file, path, header, layout, self._networks, self._copier)
                     break
                 except FileNotFoundError:  # the copy was dropped for another one before it was opened
                     if attempt == ATTEMPTS - 1:
@@ -149,7 +155,7 @@ class LoraLoader:
             self._refuse_if_changed(file)
             raise _explain(file, error) from error
         self._refuse_if_changed(file)
-        return weights
+        return read
 
     def _refuse_if_changed(self, file: AdapterFile) -> None:
         if not self._store.is_current(file):

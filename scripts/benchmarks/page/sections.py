@@ -12,6 +12,7 @@ from benchmarks.bars import Bar, format_bars
 from benchmarks.controlnets.results import format_rows as format_controlnets
 from benchmarks.grid.results import format_rows as format_grid
 from benchmarks.loras.judging import describe_results as format_loras
+from benchmarks.loras.rows import arrange
 from benchmarks.page.published import compare_with_published
 from benchmarks.quality.results import format_rows as format_quality
 from benchmarks.step.results import Results
@@ -74,7 +75,7 @@ SECTIONS = (
     Section("quality", "What the shortcuts cost the picture",
             lambda report: format_quality(report["rows"], read_bars(report))),
     Section("step", "One denoising step", _format_step),
-    Section("loras", "LoRAs", format_loras),
+    Section("loras", "LoRAs", lambda report: format_loras(arrange(report["rows"]), read_bars(report))),
 )  # fmt: skip
 
 

@@ -42,7 +42,8 @@ class ServedCheckpoint:
 def prepare_checkpoint(name: str, folder: Path, progress: Progress) -> ServedCheckpoint:
     """Have a checkpoint of `CHECKPOINTS` on the disk, in `folder` what is not in the repository.
 
-    `sdxl` has SDXL's real configuration with random weights: about 15 GB, written once (raises LaunchError if that fails).
+    `sdxl` has SDXL's real configuration with random weights: about 15 GB, written once; raises
+    LaunchError if that fails.
     """
     if name == "shapes":
         return _prepare_shapes(folder)
