@@ -52,7 +52,7 @@ def test_production_like_load_and_a_timeline(tmp_path, capsys):
     tracks = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
     shown = {(tracks[event["tid"]], event["name"].split()[0]) for event in events if event["ph"] == "X"}
     assert {
-        ("client", "1/1,"), ("lane", "text_encoder"), ("text_encoder", "text_encoder"), ("loras", "load"),
+        ("client", "1/1,"), ("lane", "text_encoder"), ("text_encoder", "text_encoder"), ("LoRA lora_00004", "read"),
         ("cpu", "unet_encoder"), ("cpu", "unet_decoder"), ("edges on cpu", "controlnet"),
         ("vae_decoder", "vae_decoder"),
     } <= shown  # fmt: skip

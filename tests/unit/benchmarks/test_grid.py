@@ -43,7 +43,7 @@ def test_only_where_a_network_ran_counts_as_inside():
         {"name": "unet_encoder", "track": "lane", "start": 0.0, "end": 9.0},  # the host's time to enqueue it
         {"name": "unet_encoder", "track": "cuda:0", "start": 1.0, "end": 3.0},
         {"name": "controlnet", "track": "edges on cuda:1", "start": 2.0, "end": 4.0},
-        {"name": "load night", "track": "loras", "start": 0.0, "end": 9.0},
+        {"name": "fetch", "track": "LoRA night", "start": 0.0, "end": 9.0},
         {"name": "waiting", "track": "lane", "start": 0.0, "end": 9.0},
         {"name": "vae_decoder", "track": "vae_decoder", "start": 5.0, "end": 6.0},
     ]
