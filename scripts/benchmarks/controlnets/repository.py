@@ -12,7 +12,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from benchmarks.controlnets.configurations import AUTO_LANE, BLS_LANE, FAR, NEAR, SPLIT_LANE
 from benchmarks.serving.checkpoints import ServedCheckpoint
-from benchmarks.serving.repositories import SystemRepository, tune
+from benchmarks.serving.repositories import SystemRepository, Tuning, tune
 from launch.paths import MODEL_REPOSITORY, PYTHON_BACKENDS
 from launch.progress import Progress
 from swiftdiffusion.controlnets.messages import BLS
@@ -73,7 +73,7 @@ def write_models(
         shutil.rmtree(layout.model_repository / name)
     for file in layout.model_repository.glob("*/config.pbtxt"):
         config = _read(file.parent)
-        tune(config, checkpoint.side, bool(gpus), cache_mb=0)
+        tune(config, checkpoint.side, bool(gpus), Tuning())
         _write(config, file.parent)
     return SystemRepository(layout.model_repository, PYTHON_BACKENDS, placement)
 
@@ -111,7 +111,7 @@ def write_shared(
     for name, value in {"controlnets": controlnets, "engine": engine, "memory_mb": memory_mb}.items():
         config.parameters[name].string_value = str(value)
     write_instance_groups(config, {"": choose_last(gpus)})
-    tune(config, checkpoint.side, bool(gpus), cache_mb=0)
+    tune(config, checkpoint.side, bool(gpus), Tuning())
     _write(config, repository.models / SHARED)
     return repository
 
