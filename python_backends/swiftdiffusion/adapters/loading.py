@@ -1,11 +1,13 @@
 """Loading LoRAs on threads of their own, each file once, the recent ones kept in host memory."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -32,6 +34,14 @@ class FoundLora:
     file: AdapterFile
     layout: LoraLayout
     profile: AdapterProfile | None  # how late it may come, if that was measured
+
+
+class LoadTimes(NamedTuple):
+    """One load's course, in seconds of the machine's monotonic clock."""
+
+    begun: float
+    fetched: float  # the file is on this machine; the same as `begun` where the host cache had the LoRA
+    ready: float  # read, and copied to the device
 
 
 class LoraLoader:
@@ -61,6 +71,7 @@ class LoraLoader:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="lora-loader")
         self._lock = threading.Lock()
         self._loading: dict[AdapterFile, Future[LoraWeights]] = {}
+        self._times: WeakKeyDictionary[LoraWeights, LoadTimes] = WeakKeyDictionary()
         self._closed = False
 
     def inspect(self, name: str) -> FoundLora:
@@ -77,6 +88,10 @@ class LoraLoader:
     def holds(self, file: AdapterFile) -> bool:
         """Whether the host cache has it now."""
         return file in self._cache
+
+    def times_of(self, weights: LoraWeights) -> LoadTimes | None:
+        """When a LoRA that `load` gave was loaded."""
+        return self._times.get(weights)
 
     def load(self, file: AdapterFile) -> Future[LoraWeights]:
         """Start to load a LoRA, or join the load that is under way; the future must not be cancelled.
@@ -125,10 +140,11 @@ class LoraLoader:
 
     def _fetch(self, file: AdapterFile) -> LoraWeights:
         self._refuse_if_closed(file)
+        begun = fetched = time.monotonic()
         on_host = self._cache.get(file)
         with copy_stream(self._device).use():
             if on_host is None:
-                on_host, weights = self._read(file)
+                on_host, weights, fetched = self._read(file)
                 if (name := weights.block.find_not_finite()) is not None:
                     raise InvalidArgument(
                         f"LoRA {file.name!r} has a value in {name!r} that is infinite or not a number."
@@ -137,16 +153,19 @@ class LoraLoader:
                 weights = replace(on_host, block=self._copier.copy(on_host.block))
             _ = weights.networks  # what must be computed, on this stream and thread
         copy_stream(self._device).mark().wait_on_host()
+        self._times[weights] = LoadTimes(begun, fetched, time.monotonic())
         self._cache.put(file, on_host)
         return weights
 
-    def _read(self, file: AdapterFile) -> tuple[LoraWeights, LoraWeights]:
+    def _read(self, file: AdapterFile) -> tuple[LoraWeights, LoraWeights, float]:
+        """The LoRA on the host and on the device, and when its file was there."""
         header, layout = self._layout_of(file)
         try:
             for attempt in range(ATTEMPTS):
                 path = self._store.fetch(file)
+                fetched = time.monotonic()
                 try:
-                    read = read_weights(file, path, header, layout, self._networks, self._copier)
+                    on_host, weights = read_weights(file, path, header, layout, self._networks, self._copier)
                     break
                 except FileNotFoundError:  # the copy was dropped for another one before it was opened
                     if attempt == ATTEMPTS - 1:
@@ -155,7 +174,7 @@ class LoraLoader:
             self._refuse_if_changed(file)
             raise _explain(file, error) from error
         self._refuse_if_changed(file)
-        return read
+        return on_host, weights, fetched
 
     def _refuse_if_changed(self, file: AdapterFile) -> None:
         if not self._store.is_current(file):
