@@ -26,8 +26,9 @@ DESCRIPTION = """\
 Send each system requests with the add-ons of production (the shares of ControlNets and LoRAs of two services, their
 popularity, so that caches have something to hit) one by one, and then as a Poisson process at several rates, given as
 shares of what it can serve one by one, whether earlier ones are answered or not. Throughput at p95 of at most twice the
-unloaded one, hit rates, queue time, failures. trace.json is rewritten after each row. Of this project one request of
-each --timelines is written as trace events for https://ui.perfetto.dev, too: timeline-<controlnets>-<loras>.json.
+unloaded one, hit rates, queue time, failures. trace.json is rewritten after each row, trace.png is drawn at the end. Of
+this project one request of each of --timelines is written as trace events for https://ui.perfetto.dev, too:
+timeline-<controlnets>-<loras>.json.
 """
 CACHED = 10  # LoRAs for which our host cache has room, of --adapters
 
@@ -44,8 +45,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="rates, as shares of what comes one by one (default: 0.5 0.7 0.9; none: only timelines)",
     )
-    parser.add_argument("--requests", type=int, metavar="N", help="at each rate (default: 40; of shapes 10)")
-    parser.add_argument("--unloaded", type=int, metavar="N", help="one by one, before (default: 12; of shapes 6)")
+    parser.add_argument("--requests", type=int, metavar="N", help="at each rate (default: 40; of shapes 6)")
+    parser.add_argument("--unloaded", type=int, metavar="N", help="one by one, before (default: 12; of shapes 4)")
     parser.add_argument("--adapters", type=int, default=60, metavar="N", help="LoRAs there are (default: %(default)s)")
     parser.add_argument("--steps", type=int, metavar="N", help="Euler steps (default: 30; of shapes 4)")
     parser.add_argument(
@@ -63,7 +64,7 @@ def work(options: argparse.Namespace) -> int:
     # Only now, in the environment: what follows is not of the standard library.
     from benchmarks.runs import GrowingReport
     from benchmarks.serving.deployment import Deployment
-    from benchmarks.trace.results import format_rows, judge
+    from benchmarks.trace.results import draw_rows, format_rows, judge
     from benchmarks.trace.rows import is_same
 
     if options.loads and not all(0 < load < 2 for load in options.loads):
@@ -72,8 +73,8 @@ def work(options: argparse.Namespace) -> int:
         deployment = Deployment(options, progress)
     small = deployment.checkpoint.name == "shapes"
     options.steps = options.steps or (4 if small else 30)
-    options.requests = options.requests or (10 if small else 40)
-    options.unloaded = options.unloaded or (6 if small else 12)
+    options.requests = options.requests or (6 if small else 40)
+    options.unloaded = options.unloaded or (4 if small else 12)
     deployment.tuning = replace(deployment.tuning, cache_mb=count_cache_mb(deployment.checkpoint))
     checkpoint = deployment.checkpoint
     report = GrowingReport(
@@ -93,6 +94,8 @@ def work(options: argparse.Namespace) -> int:
             measure_system(system, options, deployment, report, progress)
     if report.rows:
         print(format_rows(report.rows, report.bars))
+    if (chart := draw_rows(report.rows, checkpoint.name)) is not None:
+        chart.save(options.out / "trace.png")
     print(f"\nSaved in {shorten(options.out)}/")
     return int(any("failed" in row for row in report.rows))
 
