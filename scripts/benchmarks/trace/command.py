@@ -6,8 +6,9 @@ import argparse
 import json
 import statistics
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from benchmarks.serving.options import add_serving_options
@@ -136,17 +137,21 @@ def measure_service(
     from benchmarks.trace.rows import UNLOADED, describe_row, summarise
 
     model, checkpoint = MODELS[system], deployment.checkpoint
-    requests = draw_requests(service, names, checkpoint, options, options.unloaded + options.requests)
+    # others at each rate: what was asked for before would be in the caches
+    drawn = draw_requests(service, names, checkpoint, options)
+    first, *others = (
+        list(islice(drawn, count)) for count in (options.unloaded, *[options.requests] * len(options.loads))
+    )
     progress.update(f"service {service}, one by one")
-    warm_up = ask_in_turn(server.grpc_url, model, choose_warm_up(requests))
+    warm_up = ask_in_turn(server.grpc_url, model, choose_warm_up([*first, *chain(*others)]))
     if failure := next((reply.failure for reply in warm_up if reply.failure), None):
         raise LaunchError(failure)
-    alone = ask_in_turn(server.grpc_url, model, requests[: options.unloaded])
+    alone = ask_in_turn(server.grpc_url, model, first)
     report.add({**describe_row(system, service, UNLOADED, options.steps), **summarise(alone, None, None)})
     answered = [reply.seconds for reply in alone if not reply.failure]
     if not answered:
         raise LaunchError(f"no request was answered: {alone[0].failure}")
-    for load in options.loads:
+    for load, requests in zip(options.loads, others, strict=True):
         row = describe_row(system, service, load, options.steps)
         if report.has(row):
             continue
@@ -154,28 +159,26 @@ def measure_service(
         progress.update(f"service {service}, {60 * rate:.1f} a minute")
         before = read_queueing(server, model)
         arrivals = draw_arrivals(rate, options.requests)
-        replies = send_open_loop(server.grpc_url, model, requests[options.unloaded :], arrivals)
+        replies = send_open_loop(server.grpc_url, model, requests, arrivals)
         queued = read_queueing(server, model).since(before)
         report.add({**row, **summarise(replies, rate, queued)})
 
 
 def draw_requests(
-    service: str, names: list[str], checkpoint: ServedCheckpoint, options: argparse.Namespace, count: int
-) -> list[Request]:
-    """The requests of a service, as production draws them; prompts are all different."""
+    service: str, names: list[str], checkpoint: ServedCheckpoint, options: argparse.Namespace
+) -> Iterator[Request]:
+    """Endlessly many requests of a service, as production draws them; prompts are all different."""
     from benchmarks.serving.checkpoints import add_controlnets, add_loras, make_request
     from benchmarks.trace.production import SERVICES, draw_add_ons
 
     controlnets = [folder.name for folder in checkpoint.controlnets]
     draws = draw_add_ons(SERVICES[service], len(controlnets), len(names))
-    return [
-        {
+    for number, draw in enumerate(draws):
+        yield {
             **make_request(checkpoint, number, options.steps, options.output_format),
             **add_controlnets(checkpoint, [controlnets[rank] for rank in draw.controlnets]),
             **add_loras([names[rank] for rank in draw.loras]),
         }
-        for number, draw in enumerate(islice(draws, count))
-    ]
 
 
 def choose_warm_up(requests: list[Request]) -> list[Request]:
