@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=200, help="pictures for each line of the table")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--guidance", type=float, default=3.0)
-    parser.add_argument("--seed", type=int, default=78, help="of prompts and noise")
+    parser.add_argument("--seed", type=int, default=79, help="of prompts and noise")
     parser.add_argument("--batch", type=int, default=50)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -66,7 +65,7 @@ class LaneConfiguration(NetworkConfiguration, StoreConfiguration, Limits):
     controlnet_patience_s: float = 30.0  # one that has failed and answers nothing for so long is killed and loaded anew
     controlnet_transport: str = "auto"  # one of TRANSPORTS
     controlnet_timeout_s: float = 2.0  # silence of a ControlNet, or a step's delay, that counts as its death
-    second_gpu: str = ""  # cuda:N: where the negative half of guidance is predicted, beside the other
+    second_gpu: str = ""  # where the negative half of guidance is predicted: see `choose_second`
 
     def __post_init__(self) -> None:
         NetworkConfiguration.__post_init__(self)
@@ -163,7 +162,6 @@ class Lane:
         stopwatch = Stopwatch(Timeline() if request.trace else None)
         check()
         plan: Plan = self._plan(request.scheduler, request.steps)
-        loading_since = time.monotonic()
         with stopwatch("loras"):
             loras = BoundedLoras(
                 self._loader,
@@ -213,13 +211,19 @@ class Lane:
                 pixels = self._vae_decoder.decode(latents, stopwatch)
             for controlnets in attached:
                 controlnets.check()
-        used = loras.describe()
-        for lora in used:
-            stopwatch.note(f"load {lora['name']}", "loras", loading_since, loading_since + lora["load_seconds"])
+        for part, name, start, end in loras.spans():
+            stopwatch.note(part, f"LoRA {name}", start, end)
         for controlnets in attached:
             controlnets.note_spans(stopwatch)
-        controlnets_used = attached[0].describe()
-        return Picture(request, pixels, used, controlnets_used, cached, stopwatch.report(), stopwatch.report_spans())
+        return Picture(
+            request,
+            pixels,
+            loras.describe(),
+            attached[0].describe(),
+            cached,
+            stopwatch.report(),
+            stopwatch.report_spans(),
+        )
 
     def close(self) -> None:
         """End the loader's threads and free what is shared with ControlNets."""

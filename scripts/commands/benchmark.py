@@ -6,6 +6,8 @@ from types import ModuleType
 from benchmarks.controlnets import command as controlnets
 from benchmarks.grid import command as grid
 from benchmarks.loras import command as loras
+from benchmarks.page import command as page
+from benchmarks.quality import command as quality
 from benchmarks.step import command as step
 from benchmarks.trace import command as trace
 from launch.options import add_environment_options, make_parser
@@ -23,6 +25,8 @@ BENCHMARKS: dict[str, ModuleType] = {
     "controlnets": controlnets,
     "grid": grid,
     "trace": trace,
+    "quality": quality,
+    "page": page,
 }
 
 

@@ -43,7 +43,7 @@ def resolve(interpreter: str, constraints: list[str]) -> Resolution:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [interpreter, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--prefer-binary"]
-        command += ["--quiet", "--report", str(report), f"{CHECKOUT}[server,build,tensorrt,develop]", *constraints]
+        command += ["--quiet", "--report", str(report), f"{CHECKOUT}[server,build,s3,tensorrt,develop]", *constraints]
         subprocess.run(command, check=True)
         return read_report(json.loads(report.read_text()))
 

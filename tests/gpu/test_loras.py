@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 import torch
 
+from swiftdiffusion.adapters import chunk_copier
+from swiftdiffusion.adapters.copy_stream import copy_stream
 from swiftdiffusion.adapters.folder_store import FolderStore
 from swiftdiffusion.adapters.loading import LoraLoader
 from swiftdiffusion.adapters.patching import Patcher
 from swiftdiffusion.adapters.targets import Targets
+from swiftdiffusion.adapters.tensor_block import TensorBlock
 from swiftdiffusion.engines import make_engine
 from swiftdiffusion.networks.unet import load_unet
 from swiftdiffusion.placement import Placement
@@ -76,6 +79,36 @@ def test_the_sums_are_those_of_the_cpu(bench: Bench) -> None:
         for parameter, expected in exact.items():
             torch.testing.assert_close(ours[parameter], expected, rtol=2**-10, atol=1e-6, msg=f"{name}: {parameter}")
     on_cpu.loader.close()
+
+
+def test_chunks_arrive_whole_whoever_copies_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunk_copier, "CHUNK", 64 * 2**10)
+    device = torch.device("cuda:0")
+    copier = chunk_copier.ChunkCopier(device, threads=3)
+    block = TensorBlock.allocate({"a": (torch.uint8, (10 * 2**20 + 7,)), "b": (torch.float32, (100_003,))})
+    for seed in range(3):  # the pinned buffers are used again and again
+        content = torch.randint(0, 256, block.memory.shape, generator=torch.Generator().manual_seed(seed))
+        content = content.to(torch.uint8)
+
+        def read(start: int, end: int, content: torch.Tensor = content) -> None:
+            block.memory[start:end] = content[start:end]
+
+        with copy_stream(device).use():
+            copies = [copier.copy(block, read), copier.copy(block)]
+        copy_stream(device).mark().wait_on_host()
+        for copy in copies:
+            assert copy.tensors["b"].shape == (100_003,)
+            assert torch.equal(copy.memory.cpu(), content)
+    copier.close()
+
+
+def test_a_lora_from_the_host_cache_is_the_one_from_the_file(bench: Bench) -> None:
+    file = bench.loader.inspect("night").file
+    first, again = (bench.loader.load(file).result(60) for _ in range(2))
+    assert bench.loader.holds(file) and first is not again
+    for name, tensor in first.block.tensors.items():
+        assert tensor.is_cuda
+        assert torch.equal(tensor, again.block.tensors[name])
 
 
 def test_a_patch_does_not_wait_for_the_device(bench: Bench) -> None:

@@ -6,7 +6,8 @@ hardly changes, so they need not wait for its file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from swiftdiffusion.adapters.loading import FoundLora, LoraLoader
@@ -38,6 +39,7 @@ class BoundedLoras:
             timeout_s: how long that step waits.
             check: raises when the request is no longer wanted.
         """
+        self._loader = loader
         self._patcher = patcher
         self._bound = bound
         self._timeout_s = timeout_s
@@ -50,6 +52,7 @@ class BoundedLoras:
         self._kept = patcher.holds(tuple(zip(files, scales, strict=True)))
         if not self._kept:
             patcher.restore()
+        self._begun = time.monotonic()
         self._pending = loader.begin([] if self._kept else files, [] if self._kept else scales, patcher.prepare)
         if self._kept:
             self._steps = {file.name: 0 for file in files}
@@ -70,6 +73,19 @@ class BoundedLoras:
             self._patcher.apply(arrived)
             for lora in arrived:
                 self._steps.setdefault(lora.name, step)
+
+    def spans(self) -> Iterator[tuple[str, str, float, float]]:
+        """What was done to load each LoRA that is here: part, name, start and end by the monotonic clock.
+
+        Of one that was on the device already there is nothing to tell.
+        """
+        for lora in self._pending.arrived:
+            times = self._loader.times_of(lora.weights)
+            if times is None or times.ready < self._begun:
+                continue
+            if times.fetched > times.begun:
+                yield "fetch", lora.name, times.begun, times.fetched
+            yield "read and copy", lora.name, times.fetched, times.ready
 
     def describe(self) -> list[dict[str, Any]]:
         """For each LoRA, fit for JSON.

@@ -4,6 +4,7 @@ import os
 import stat
 from pathlib import Path
 
+from swiftdiffusion.adapters.page_cache import read_ahead
 from swiftdiffusion.adapters.safetensors_file import Header, read_header
 from swiftdiffusion.adapters.store import (
     SUFFIX,
@@ -61,6 +62,10 @@ class FolderStore:
     def fetch(self, file: AdapterFile) -> Path:
         """See `AdapterStore`."""
         return Path(file.location)
+
+    def read_ahead(self, file: AdapterFile) -> None:
+        """See `AdapterStore`."""
+        read_ahead(Path(file.location))
 
     def read_note(self, file: AdapterFile, suffix: str, limit: int) -> bytes | None:
         """See `AdapterStore`."""

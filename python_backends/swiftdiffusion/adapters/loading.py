@@ -1,15 +1,18 @@
 """Loading LoRAs on threads of their own, each file once, the recent ones kept in host memory."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 
 from swiftdiffusion.adapters.cache import ByteBoundedCache
+from swiftdiffusion.adapters.chunk_copier import ChunkCopier
 from swiftdiffusion.adapters.copy_stream import copy_stream
 from swiftdiffusion.adapters.layout import LoraLayout, lay_out
 from swiftdiffusion.adapters.pending import PendingLoras
@@ -33,12 +36,20 @@ class FoundLora:
     profile: AdapterProfile | None  # how late it may come, if that was measured
 
 
+class LoadTimes(NamedTuple):
+    """One load's course, in seconds of the machine's monotonic clock."""
+
+    begun: float
+    fetched: float  # the file is on this machine; the same as `begun` where the host cache had the LoRA
+    ready: float  # read, and copied to the device
+
+
 class LoraLoader:
     """Turns names into factors for the networks that this process runs. Thread-safe.
 
     `networks` are the ones to read; a file is checked against all of `targets`. At most `threads`
-    files are read at a time, and `cache_bytes` of host memory keep what was read, pinned where
-    there is a GPU. Factors arrive on `device` in the file's dtype, on a stream of their own.
+    files are loaded at a time, each in several chunks, and `cache_bytes` of host memory keep what was
+    read. Factors arrive on `device` in the file's dtype, on a stream of their own.
     """
 
     def __init__(
@@ -54,11 +65,13 @@ class LoraLoader:
         self._targets = targets
         self._networks = tuple(networks)
         self._device = torch.empty(0, device=device).device  # with the index that "cuda" leaves open
+        self._copier = ChunkCopier(self._device)
         self._cache: ByteBoundedCache[AdapterFile, LoraWeights] = ByteBoundedCache(cache_bytes)
         self._read_layout = lru_cache(maxsize=LAYOUTS_KEPT)(self._read_layout_uncached)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="lora-loader")
         self._lock = threading.Lock()
         self._loading: dict[AdapterFile, Future[LoraWeights]] = {}
+        self._times: WeakKeyDictionary[LoraWeights, LoadTimes] = WeakKeyDictionary()
         self._closed = False
 
     def inspect(self, name: str) -> FoundLora:
@@ -68,11 +81,17 @@ class LoraLoader:
         if the store cannot be read.
         """
         file = self._store.find(name)
+        if not (self.holds(file) or self._closed):
+            self._copier.submit(self._store.read_ahead, file)  # the disk need not wait until the header is understood
         return FoundLora(file, self._layout_of(file)[1], read_profile(self._store, file))
 
     def holds(self, file: AdapterFile) -> bool:
         """Whether the host cache has it now."""
         return file in self._cache
+
+    def times_of(self, weights: LoraWeights) -> LoadTimes | None:
+        """When a LoRA that `load` gave was loaded."""
+        return self._times.get(weights)
 
     def load(self, file: AdapterFile) -> Future[LoraWeights]:
         """Start to load a LoRA, or join the load that is under way; the future must not be cancelled.
@@ -85,7 +104,7 @@ class LoraLoader:
             if file in self._loading:
                 return self._loading[file]
             cached = self._cache.get(file)
-            if cached is not None and cached.to(self._device) is cached:
+            if cached is not None and cached.block.memory.device == self._device:
                 future: Future[LoraWeights] = Future()
                 future.set_result(cached)
                 return future
@@ -109,6 +128,7 @@ class LoraLoader:
         with self._lock:
             self._closed = True
         self._threads.shutdown(wait=True)  # cancelled futures would leave their waiters waiting
+        self._copier.close()
 
     def _forget(self, file: AdapterFile) -> None:
         with self._lock:
@@ -120,27 +140,32 @@ class LoraLoader:
 
     def _fetch(self, file: AdapterFile) -> LoraWeights:
         self._refuse_if_closed(file)
+        begun = fetched = time.monotonic()
         on_host = self._cache.get(file)
-        known = on_host is not None
-        if on_host is None:
-            on_host = self._read(file)
         with copy_stream(self._device).use():
-            weights = on_host.to(self._device)
-            if not known and (name := weights.block.find_not_finite()) is not None:
-                raise InvalidArgument(f"LoRA {file.name!r} has a value in {name!r} that is infinite or not a number.")
+            if on_host is None:
+                on_host, weights, fetched = self._read(file)
+                if (name := weights.block.find_not_finite()) is not None:
+                    raise InvalidArgument(
+                        f"LoRA {file.name!r} has a value in {name!r} that is infinite or not a number."
+                    )
+            else:
+                weights = replace(on_host, block=self._copier.copy(on_host.block))
             _ = weights.networks  # what must be computed, on this stream and thread
         copy_stream(self._device).mark().wait_on_host()
-        if not known:
-            self._cache.put(file, on_host)
+        self._times[weights] = LoadTimes(begun, fetched, time.monotonic())
+        self._cache.put(file, on_host)
         return weights
 
-    def _read(self, file: AdapterFile) -> LoraWeights:
+    def _read(self, file: AdapterFile) -> tuple[LoraWeights, LoraWeights, float]:
+        """The LoRA on the host and on the device, and when its file was there."""
         header, layout = self._layout_of(file)
         try:
             for attempt in range(ATTEMPTS):
                 path = self._store.fetch(file)
+                fetched = time.monotonic()
                 try:
-                    weights = read_weights(file, path, header, layout, self._networks, self._device.type == "cuda")
+                    on_host, weights = read_weights(file, path, header, layout, self._networks, self._copier)
                     break
                 except FileNotFoundError:  # the copy was dropped for another one before it was opened
                     if attempt == ATTEMPTS - 1:
@@ -149,7 +174,7 @@ class LoraLoader:
             self._refuse_if_changed(file)
             raise _explain(file, error) from error
         self._refuse_if_changed(file)
-        return weights
+        return on_host, weights, fetched
 
     def _refuse_if_changed(self, file: AdapterFile) -> None:
         if not self._store.is_current(file):

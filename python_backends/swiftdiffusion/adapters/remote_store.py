@@ -14,6 +14,7 @@ import filelock
 import fsspec
 
 from swiftdiffusion.adapters.disk_cache import DiskCache
+from swiftdiffusion.adapters.page_cache import read_ahead
 from swiftdiffusion.adapters.safetensors_file import Header, parse_header, read_header
 from swiftdiffusion.adapters.store import (
     SUFFIX,
@@ -33,6 +34,7 @@ CHUNK = 4 * 2**20  # bytes
 DOWNLOAD_S = 300.0  # for a whole file; a request waits for as long as its own configuration says
 CALLS = 8  # at a time; those that a dead store never answers hold theirs
 FRESH_S = 1.0  # a listing so young needs not be asked for again because of an unknown name
+S3 = {"s3", "s3a"}
 STREAMED = {"http", "https"}  # not every server of these can send parts of a file
 
 Result = TypeVar("Result")
@@ -109,6 +111,11 @@ class RemoteStore:
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise Unavailable(f"LoRA {file.name!r} cannot be copied to the local disk: {reason}.") from error
+
+    def read_ahead(self, file: AdapterFile) -> None:
+        """See `AdapterStore`; what is not on the disk yet is only asked for by a request that is accepted."""
+        if (path := self._cache.find(_identify(file))) is not None:
+            read_ahead(path)
 
     def read_note(self, file: AdapterFile, suffix: str, limit: int) -> bytes | None:
         """See `AdapterStore`; read once for each listing."""
@@ -260,6 +267,9 @@ def _identify(file: AdapterFile) -> str:
 
 def _bound_sockets(protocol: str, timeout_s: float) -> dict[str, Any]:
     """Options that end a hanging connection, so that its thread comes back."""
+    if protocol in S3:
+        times = {"connect_timeout": timeout_s, "read_timeout": timeout_s, "retries": {"max_attempts": 0}}
+        return {"config_kwargs": times}
     if protocol not in STREAMED:
         return {}
     import aiohttp

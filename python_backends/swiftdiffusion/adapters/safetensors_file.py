@@ -1,22 +1,20 @@
-"""Reading safetensors files: the header alone, or chosen tensors.
+"""Reading the headers of safetensors files.
 
 The format (https://github.com/huggingface/safetensors#format): a 64-bit little-endian length, a
-JSON object of that length, then the tensors' bytes. It is read here by plain reads because the
-library maps files into memory, and a mapped file that someone truncates meanwhile kills the
-process (SIGBUS), which a Triton backend does not survive.
+JSON object of that length, then the tensors' bytes. It is read here, and in `tensor_reader`, by
+plain reads because the library maps files into memory, and a mapped file that someone truncates
+meanwhile kills the process (SIGBUS), which a Triton backend does not survive.
 """
 
 import json
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
-
-from swiftdiffusion.adapters.tensor_block import TensorBlock
 
 HEADER_LIMIT = 32 * 2**20  # bytes; an SDXL LoRA has 0.3 MB, with its training's whole history a few MB
 DTYPES = {
@@ -86,22 +84,6 @@ def parse_header(read: Callable[[int], bytes], size: int) -> Header:
         raise MalformedFileError("is not a safetensors file: its header is malformed") from None
 
 
-def read_tensors(path: Path, header: Header, names: Iterable[str], pinned: bool = False) -> TensorBlock:
-    """Read the named tensors into one new block of host memory, in the dtypes of the file.
-
-    Raises `MalformedFileError` if the file has become shorter than its header says, `OSError` if it
-    cannot be read.
-    """
-    chosen = {name: header.tensors[name] for name in names}
-    block = TensorBlock.allocate({name: (entry.dtype, entry.shape) for name, entry in chosen.items()}, pinned)
-    with path.open("rb") as file:
-        # In the file's order, which keeps the reads sequential.
-        for name, entry in sorted(chosen.items(), key=lambda item: item[1].start):
-            if entry.nbytes:
-                _read_exactly(file, entry.start, block.tensors[name].reshape(-1).view(torch.uint8))
-    return block
-
-
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
@@ -134,13 +116,3 @@ def _check_entry(name: str, field: dict[str, Any], data_start: int) -> TensorEnt
     if end - start != math.prod(shape) * dtype.itemsize:
         raise ValueError("a tensor whose bytes do not make its shape")
     return TensorEntry(dtype, shape, data_start + start, data_start + end)
-
-
-def _read_exactly(file: BinaryIO, start: int, part: torch.Tensor) -> None:
-    file.seek(start)
-    view = memoryview(part.numpy().data)
-    while view.nbytes:
-        count = file.readinto(view)  # type: ignore[attr-defined]  # every file opened for reading has it
-        if not count:
-            raise MalformedFileError("was cut short while it was being read")
-        view = view[count:]

@@ -50,6 +50,9 @@ class AdapterStore(Protocol):
     def fetch(self, file: AdapterFile) -> Path:
         """Give a path under which the file can be read now, whole; raises `NotFound`, `Unavailable` or `OSError`."""
 
+    def read_ahead(self, file: AdapterFile) -> None:
+        """Have the disk begin to read what `fetch` will give, where that is here; does not wait for it, nor raise."""
+
     def read_note(self, file: AdapterFile, suffix: str, limit: int) -> bytes | None:
         """Read at most `limit` bytes of the file ``<name><suffix>`` beside it; None where it is not there."""
 

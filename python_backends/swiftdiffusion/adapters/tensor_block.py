@@ -19,8 +19,8 @@ class TensorBlock:
     tensors: Mapping[str, Tensor]
 
     @classmethod
-    def allocate(cls, shapes: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], pinned: bool = False) -> TensorBlock:
-        """Room on the host for tensors of these dtypes and shapes; `pinned` is what a GPU copies from by itself."""
+    def allocate(cls, shapes: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]) -> TensorBlock:
+        """Room on the host for tensors of these dtypes and shapes; within a dtype they lie in the mapping's order."""
         spans: dict[str, tuple[int, int]] = {}
         offset = 0
         for name in sorted(shapes, key=lambda name: str(shapes[name][0])):
@@ -28,7 +28,7 @@ class TensorBlock:
             size = torch.Size(shape).numel() * dtype.itemsize
             spans[name] = (offset, offset + size)
             offset += -(-size // ALIGNMENT) * ALIGNMENT
-        memory = torch.empty(offset, dtype=torch.uint8, pin_memory=pinned)
+        memory = torch.empty(offset, dtype=torch.uint8)
         for _, end in spans.values():
             memory[end : -(-end // ALIGNMENT) * ALIGNMENT] = 0
         views = {
@@ -36,15 +36,19 @@ class TensorBlock:
         }
         return cls(memory, views)
 
-    def to(self, device: torch.device) -> TensorBlock:
-        """Copy in one piece, from pinned memory without waiting for it."""
-        memory = self.memory.to(device, non_blocking=True)
-        start = self.memory.data_ptr()
+    def allocate_on(self, device: torch.device) -> TensorBlock:
+        """Room for the same tensors on a device, nothing copied yet."""
+        memory = torch.empty_like(self.memory, device=device)
         views = {}
         for name, tensor in self.tensors.items():
-            offset = tensor.data_ptr() - start if tensor.numel() else 0
+            offset = self.find_place(name)
             views[name] = memory[offset : offset + tensor.nbytes].view(tensor.dtype).reshape(tensor.shape)
         return TensorBlock(memory, views)
+
+    def find_place(self, name: str) -> int:
+        """The byte of `memory` at which a tensor starts; 0 for an empty one."""
+        tensor = self.tensors[name]
+        return tensor.data_ptr() - self.memory.data_ptr() if tensor.numel() else 0
 
     def find_not_finite(self) -> str | None:
         """Name a floating tensor with a value that is infinite or not a number; None where there is none."""
@@ -53,10 +57,10 @@ class TensorBlock:
             if tensor.is_floating_point() and tensor.numel():
                 by_dtype.setdefault(tensor.dtype, []).append(name)
         for dtype, names in by_dtype.items():
-            addresses = [self.tensors[name].data_ptr() - self.memory.data_ptr() for name in names]
-            ends = [address + self.tensors[name].nbytes for address, name in zip(addresses, names, strict=True)]
+            starts = [self.find_place(name) for name in names]
+            ends = [start + self.tensors[name].nbytes for start, name in zip(starts, names, strict=True)]
             # one pass over all of them; which it was is only asked where one is wrong
-            if not _is_finite(self.memory[min(addresses) : max(ends)].view(dtype)):
+            if not _is_finite(self.memory[min(starts) : max(ends)].view(dtype)):
                 return next(name for name in names if not _is_finite(self.tensors[name]))
         return None
 

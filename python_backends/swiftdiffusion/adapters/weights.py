@@ -3,18 +3,18 @@
 import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import torch
-
 from swiftdiffusion.adapters.algorithms import ALGORITHMS
+from swiftdiffusion.adapters.chunk_copier import ChunkCopier
 from swiftdiffusion.adapters.factors import Factors
 from swiftdiffusion.adapters.layout import LoraLayer, LoraLayout
-from swiftdiffusion.adapters.safetensors_file import Header, MalformedFileError, read_tensors
+from swiftdiffusion.adapters.safetensors_file import Header, MalformedFileError
 from swiftdiffusion.adapters.store import AdapterFile
 from swiftdiffusion.adapters.tensor_block import TensorBlock
+from swiftdiffusion.adapters.tensor_reader import TensorReader
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +48,6 @@ class LoraWeights:
         )
         return self.block.memory.nbytes + sum(sizes)
 
-    def to(self, device: torch.device) -> "LoraWeights":
-        """Copy to a device, from pinned memory without waiting for it; the same object if it is there already."""
-        if self.block.memory.device == device:
-            return self
-        return LoraWeights(self.file, self.layers, self.strengths, self.block.to(device))
-
 
 @dataclass(frozen=True)
 class ScaledLora:
@@ -74,16 +68,22 @@ class ScaledLora:
 
 
 def read_weights(
-    file: AdapterFile, path: Path, header: Header, layout: LoraLayout, networks: Collection[str], pinned: bool = False
-) -> LoraWeights:
-    """Read the tensors for `networks` from `path` into host memory; the rest of the file is not read.
+    file: AdapterFile, path: Path, header: Header, layout: LoraLayout, networks: Collection[str], copier: ChunkCopier
+) -> tuple[LoraWeights, LoraWeights]:
+    """Read the tensors for `networks` from `path`; the rest of the file is not read.
 
-    Raises `MalformedFileError` for an alpha that is not finite or a file cut short, `OSError` if it
-    cannot be read.
+    Returns:
+        Them in host memory, and on the copier's device, enqueued there; the same where that is the host.
+
+    Raises:
+        MalformedFileError: an alpha is not finite, or the file was cut short.
+        OSError: it cannot be read.
     """
     layers = [layer for layer in layout.layers if layer.network in networks]
-    block = read_tensors(path, header, [key for layer in layers for key in layer.keys.values()], pinned)
-    return LoraWeights(file, layers, [_strength(layer, block) for layer in layers], block)
+    with TensorReader(path, header, [key for layer in layers for key in layer.keys.values()]) as reader:
+        block = copier.copy(reader.block, reader.read)
+    on_host = LoraWeights(file, layers, [_strength(layer, reader.block) for layer in layers], reader.block)
+    return on_host, on_host if block is reader.block else replace(on_host, block=block)
 
 
 def _strength(layer: LoraLayer, block: TensorBlock) -> float:

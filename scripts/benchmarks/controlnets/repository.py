@@ -10,7 +10,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from benchmarks.controlnets.configurations import AUTO_LANE, BLS_LANE, FAR, NEAR, SPLIT_LANE
 from benchmarks.serving.checkpoints import ServedCheckpoint
-from benchmarks.serving.repositories import NETWORKS, SystemRepository, tune
+from benchmarks.serving.repositories import NETWORKS, SystemRepository, Tuning, tune
 from launch.paths import MODEL_REPOSITORY, PYTHON_BACKENDS
 from launch.progress import Progress
 from swiftdiffusion.controlnets.messages import BLS
@@ -60,7 +60,7 @@ def write_lanes(
     for file in models.glob("*/config.pbtxt"):
         config = _read(file)
         if config.backend in NETWORKS:
-            tune(config, checkpoint.side, bool(gpus), cache_mb=0)
+            tune(config, checkpoint.side, bool(gpus), Tuning())
             _write(config, file)
     lane = _read(models / AUTO_LANE / "config.pbtxt")
     _add_lane(models, lane, BLS_LANE, controlnet_transport=BLS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,6 @@ it has are kept, so that several calls fill one file. grid.png is drawn at the e
 """
 
 
-STEPS = 50  # of the published figures, by which bars are judged
 TRACED = 2  # requests of a row whose spans are asked for, after those that are timed
 
 
@@ -50,7 +50,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cold-files",
         action="store_true",
-        help="drop LoRA files from the kernel's page cache before each row (else only no server has them)",
+        help="keep LoRA files out of the kernel's page cache, too (else they are new to the servers only)",
     )
     parser.add_argument(
         "--row-timeout", type=float, default=900.0, metavar="SECONDS", help="for one row (default: %(default)s)"
@@ -70,16 +70,16 @@ def work(options: argparse.Namespace) -> int:
     with Progress("preparing the checkpoint") as progress:
         deployment = Deployment(options, progress)
     checkpoint = deployment.checkpoint
+    lane = deployment.tuning.lane
     small = checkpoint.name == "shapes"
     steps_of_rows = options.steps or ([4] if small else [50, 30])
     requests = options.requests or (3 if small else 20)
-    path = options.out / "grid.json"
     report = GrowingReport(
         "grid",
         sys.argv[1:],
-        path,
+        options.out / "grid.json",
         is_same,
-        lambda rows: judge(rows, max(steps_of_rows) if small else STEPS),
+        judge if checkpoint.name == "sdxl" else lambda rows: judge([]),
         options.resume,
         checkpoint=checkpoint.name,
         note=checkpoint.note,
@@ -87,7 +87,7 @@ def work(options: argparse.Namespace) -> int:
     with MemoryWatch() as memory:
         for system in options.systems:
             rows = [(add_ons, steps) for steps in steps_of_rows for add_ons in options.configurations]
-            wanted = [row for row in rows if not report.has(describe_row(system, *row))]
+            wanted = [row for row in rows if not report.has(describe_row(system, *row, lane))]
             if wanted:
                 measure_system(system, wanted, requests, options, deployment, memory, report)
     print(format_rows(report.rows, report.bars))
@@ -113,7 +113,7 @@ def measure_system(
             with deployment.serve(system, progress) as (server, repository):
                 for add_ons, steps in rows:
                     progress.update(f"{add_ons}, {steps} steps")
-                    row = describe_row(system, add_ons, steps)
+                    row = describe_row(system, add_ons, steps, deployment.tuning.lane)
                     try:
                         memory.restart()
                         row |= measure_row(system, add_ons, steps, requests, options, deployment, server, repository)
@@ -123,7 +123,7 @@ def measure_system(
                     report.add(row)
         except LaunchError as problem:
             for add_ons, steps in rows:
-                row = describe_row(system, add_ons, steps)
+                row = describe_row(system, add_ons, steps, deployment.tuning.lane)
                 if not report.has(row):
                     report.add({**row, "failed": str(problem)})
 
@@ -146,9 +146,8 @@ def measure_row(
 
     drawn = draw_grid_requests(deployment.checkpoint, deployment.adapters, add_ons, steps, options.output_format)
     chosen = list(islice(drawn, options.warm_up + requests))
-    if options.cold_files:
-        deployment.adapters.drop_from_page_cache()
-    answered = measure_load(server.http_url, MODELS[system], chosen, options.row_timeout)[options.warm_up :]
+    with deployment.adapters.kept_cold() if options.cold_files else nullcontext():
+        answered = measure_load(server.http_url, MODELS[system], chosen, options.row_timeout)[options.warm_up :]
     row = summarise(answered, repository.count_gpus(chosen[0].get("controlnets", [])))
     row["cold_files"] = options.cold_files
     if system == OURS:

@@ -12,7 +12,7 @@ from launch.problems import LaunchError
 from launch.server import Server
 from swiftdiffusion.denoising.stopwatch import HOST
 
-# spans of what the request is for; "loras" is the patch, not the loading
+# spans of what the request is for; "loras" is the patch
 NETWORKS = ("text_encoder", "unet_encoder", "unet_decoder", "scheduler", "loras", "controlnet", "vae_decoder")
 
 
@@ -39,11 +39,7 @@ def measure_idle(reply: Reply) -> float:
 
 def find_busy(spans: Iterable[Mapping[str, Any]]) -> list[tuple[float, float]]:
     """Start and end of each span in which a network ran, where it ran."""
-    return [
-        (span["start"], span["end"])
-        for span in spans
-        if span["name"] in NETWORKS and span["track"] not in (HOST, "loras")
-    ]
+    return [(span["start"], span["end"]) for span in spans if span["name"] in NETWORKS and span["track"] != HOST]
 
 
 def measure_union(spans: Sequence[tuple[float, float]], start: float, end: float) -> float:

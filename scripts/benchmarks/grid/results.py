@@ -33,7 +33,7 @@ def draw_rows(rows: Sequence[Row], checkpoint: str) -> Image.Image:
     """The means as bars, a panel for each number of steps."""
     measured = [row for row in order(rows) if "failed" not in row]
     panels: dict[str, dict[str, dict[str, float | None]]] = {}
-    for row in measured:
+    for row in sorted(measured, key=lambda row: bool(row["lane"]), reverse=True):  # plain rows have the last word
         groups = panels.setdefault(f"{row['steps']} steps, mean, s", {})
         groups.setdefault(row["add_ons"], dict.fromkeys(LABELS.values()))[LABELS[row["system"]]] = row["mean_s"]
     title = f"{checkpoint}: ControlNets/LoRAs, one request at a time"
@@ -41,7 +41,8 @@ def draw_rows(rows: Sequence[Row], checkpoint: str) -> Image.Image:
 
 
 def _format(row: Row) -> list[str]:
-    first = [f"{row['steps']}, {row['add_ons']}", LABELS[row["system"]]]
+    parameters = "".join(f", {name}={value}" for name, value in row["lane"].items())
+    first = [f"{row['steps']}, {row['add_ons']}", LABELS[row["system"]] + parameters]
     if "failed" in row:
         return [*first, "failed", *[""] * (len(HEADER) - 3)]
     memory, outside = row["peak_memory_gb"], row.get("outside")

@@ -58,7 +58,13 @@ def measure_trace(
         try:
             for number, names in enumerate(draw_requests(SERVICES[service], requests, adapters)):
                 tell(f"request {number + 1} of {requests}")
-                info = lane.draw(prompts[number % len(prompts)], number, names, steps)
+                request: dict[str, list[Any]] = {
+                    "prompt": [prompts[number % len(prompts)]],
+                    "seed": [number],
+                    "steps": [steps],
+                    "loras": names,
+                }
+                info = lane.draw(request).describe()
                 added.append(1e3 * info["seconds"]["loras"])
                 wanted += len(names)
                 kept += sum(lora["kept"] for lora in info["loras"])

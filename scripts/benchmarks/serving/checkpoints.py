@@ -7,7 +7,9 @@ import itertools
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from launch.paths import CHECKOUT, LOGS
 from launch.progress import Progress
 
 CHECKPOINTS = ("sdxl", "shapes")
+DROP_EVERY_S = 0.05
 CONTROLNETS, LORA_FILES, SUFFIX = 3, 4, ".safetensors"
 LORA_SCALE = 1.0  # hot-swapping sets it back to this with every file
 
@@ -39,7 +42,8 @@ class ServedCheckpoint:
 def prepare_checkpoint(name: str, folder: Path, progress: Progress) -> ServedCheckpoint:
     """Have a checkpoint of `CHECKPOINTS` on the disk, in `folder` what is not in the repository.
 
-    `sdxl` has SDXL's real configuration with random weights: 16 GB, written once (raises LaunchError if that fails).
+    `sdxl` has SDXL's real configuration with random weights: about 15 GB, written once; raises
+    LaunchError if that fails.
     """
     if name == "shapes":
         return _prepare_shapes(folder)
@@ -96,11 +100,25 @@ class FreshAdapters:
             names.append(name)
         return names
 
-    def drop_from_page_cache(self) -> None:
-        """Have the next read of each file come from the disk."""
-        for path in self._files:
-            with path.open("rb") as file:
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    @contextmanager
+    def kept_cold(self) -> Iterator[None]:
+        """Drop the files from the kernel's page cache all the time, so that a request reads them from the disk."""
+        over = threading.Event()
+        with ExitStack() as stack:
+            opened = [stack.enter_context(path.open("rb")) for path in self._files]
+
+            def drop() -> None:
+                while not over.wait(DROP_EVERY_S):
+                    for file in opened:
+                        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+            thread = threading.Thread(target=drop, daemon=True)
+            thread.start()
+            try:
+                yield
+            finally:
+                over.set()
+                thread.join()
 
 
 def draw_grid_requests(

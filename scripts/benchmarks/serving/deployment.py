@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.serving.checkpoints import FreshAdapters, prepare_checkpoint
-from benchmarks.serving.repositories import SystemRepository, write_diffusers, write_ours
+from benchmarks.serving.repositories import SystemRepository, Tuning, write_diffusers, write_ours
 from benchmarks.serving.systems import BEST, OURS
 from launch.paths import LOGS, OUTPUTS
 from launch.ports import choose_free_ports
@@ -59,7 +59,7 @@ class Deployment:
         self._compiles = options.compile or (on_gpu and not options.no_compile)
         self.checkpoint = prepare_checkpoint(name, self._folder, progress)
         self.adapters = FreshAdapters(self.checkpoint.lora_files, self._folder / "fresh_adapters")
-        self.cache_mb = 0
+        self.tuning = Tuning(lane=dict(options.lane))
 
     @contextmanager
     def serve(self, system: str, progress: Progress) -> Iterator[tuple[Server, SystemRepository]]:
@@ -80,7 +80,7 @@ class Deployment:
                 folder,
                 self._options.engine,
                 self._options.placement,
-                self.cache_mb,
+                self.tuning,
                 progress,
             )
         except SwiftDiffusionError as error:

@@ -58,6 +58,6 @@ class DiffusersModel:
     def answer(self, tensors: Arrays) -> dict[str, NDArray[Any]]:
         """The request's picture and `info`, as `swiftdiffusion` answers."""
         stopwatch = Stopwatch()
-        request = parse_request(tensors, self._configuration, lambda _: self._pipeline.controlnet_names)
+        request = parse_request(tensors, self._configuration, lambda wanted: self._pipeline.controlnet_names)
         pixels = self._pipeline.draw(request, stopwatch)
         return encode_picture(Picture(request, pixels, [], [], False, stopwatch.report()))

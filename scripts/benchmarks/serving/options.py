@@ -33,9 +33,24 @@ def add_serving_options(parser: argparse.ArgumentParser) -> None:
         "--placement", type=Path, metavar="FILE", help="ours, as scripts/build has it (default: what that suggests)"
     )
     parser.add_argument(
+        "--lane",
+        type=_read_parameter,
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="ours, parameters of the lane, such as second_gpu=cuda:1; rows are told apart by them",
+    )
+    parser.add_argument(
         "--output-format",
         choices=("png", "jpeg", "webp", "raw"),
         default="jpeg",
         help="of the pictures (default: jpeg; PNG takes far longer on random weights' noise than on pictures)",
     )
     parser.add_argument("--resume", action="store_true", help="keep the rows that the JSON has, and add to them")
+
+
+def _read_parameter(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value

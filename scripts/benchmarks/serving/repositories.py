@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -36,15 +37,24 @@ class SystemRepository:
 
     models: Path
     backends: Path
-    placement: ServerPlacement | None  # ours, where there are GPUs
+    placement: ServerPlacement | None = None  # ours, where there are GPUs
+    splits_guidance: bool = False  # a lane has two of them
 
     def count_gpus(self, controlnets: list[str]) -> int:
         """How many GPUs work on a request with these ControlNets; one for a system that has no placement."""
         if self.placement is None:
             return 1
-        lane = next(iter(self.placement.lanes.values()))
-        taken = {*lane, *(self.placement.controlnets[name][0] for name in controlnets)}
-        return max(1, len(taken))
+        lane = {*next(iter(self.placement.lanes.values())), *([1] if self.splits_guidance else [])}
+        return max(1, len(lane.union(self.placement.controlnets[name][0] for name in controlnets)))
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Parameters of our models beside those that follow from the checkpoint and the machine."""
+
+    cache_mb: int = 0  # the host cache for LoRAs; 0 for none
+    networks: Mapping[str, str] = field(default_factory=dict)  # of all models with networks
+    lane: Mapping[str, str] = field(default_factory=dict)  # of `swiftdiffusion`
 
 
 def write_ours(
@@ -53,7 +63,7 @@ def write_ours(
     folder: Path,
     engine: str,
     placement_file: Path | None,
-    cache_mb: int,
+    tuning: Tuning,
     progress: Progress,
 ) -> SystemRepository:
     """This project's models, placed as the file says or as `scripts/build placement` suggests.
@@ -64,7 +74,7 @@ def write_ours(
         folder: the repository goes into it.
         engine: what runs the networks.
         placement_file: as `scripts/build` reads it.
-        cache_mb: the host cache for LoRAs; 0 for none.
+        tuning: the models' parameters.
         progress: shows what goes on.
     """
     served = Checkpoint(checkpoint.pipeline, checkpoint.controlnets)
@@ -88,9 +98,9 @@ def write_ours(
     for file in layout.model_repository.glob("*/config.pbtxt"):
         config = text_format.Parse(file.read_text(), ModelConfig())
         if config.backend in NETWORKS and "lane" not in config.parameters:
-            tune(config, checkpoint.side, bool(gpus), cache_mb)
+            tune(config, checkpoint.side, bool(gpus), tuning)
             file.write_text(text_format.MessageToString(config))
-    return SystemRepository(layout.model_repository, PYTHON_BACKENDS, placement)
+    return SystemRepository(layout.model_repository, PYTHON_BACKENDS, placement, "second_gpu" in tuning.lane)
 
 
 def write_diffusers(
@@ -117,14 +127,19 @@ def write_diffusers(
     model = models / MODELS[system]
     (model / "1").mkdir(parents=True)
     (model / "config.pbtxt").write_text(text_format.MessageToString(config))
-    return SystemRepository(models, BACKENDS, None)
+    return SystemRepository(models, BACKENDS)
 
 
-def tune(config: ModelConfig, side: int, on_gpu: bool, cache_mb: int) -> None:
-    """Set what a deployment would: the size to warm up for, the LoRAs' cache, threads."""
+def tune(config: ModelConfig, side: int, on_gpu: bool, tuning: Tuning) -> None:
+    """Set what a deployment would: the size to warm up for, the LoRAs' cache, threads; and what is asked for."""
+    parameters = dict(tuning.networks)
     if config.backend in ("diffusion", "text_encoder"):
-        config.parameters["lora_cache_mb"].string_value = str(cache_mb)
+        parameters["lora_cache_mb"] = str(tuning.cache_mb)
     if not on_gpu:
-        config.parameters["threads"].string_value = "1"  # small networks that run side by side
+        parameters["threads"] = "1"  # small networks that run side by side
     elif config.backend != "text_encoder":
-        config.parameters["warm_up"].string_value = f"{side}x{side}"
+        parameters["warm_up"] = f"{side}x{side}"
+    if config.backend == "diffusion":
+        parameters.update(tuning.lane)
+    for name, value in parameters.items():
+        config.parameters[name].string_value = value

@@ -6,6 +6,7 @@ import argparse
 import json
 import statistics
 import sys
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,7 @@ def work(options: argparse.Namespace) -> int:
     options.steps = options.steps or (4 if small else 30)
     options.requests = options.requests or (10 if small else 40)
     options.unloaded = options.unloaded or (6 if small else 12)
-    deployment.cache_mb = count_cache_mb(deployment.checkpoint)
+    deployment.tuning = replace(deployment.tuning, cache_mb=count_cache_mb(deployment.checkpoint))
     checkpoint = deployment.checkpoint
     report = GrowingReport(
         "trace",

@@ -16,7 +16,7 @@ import tritonclient.http
 from PIL import Image, ImageDraw
 
 WEIGHTS = Path(__file__).resolve().parents[3] / "build" / "shapes" / "weights"
-DTYPES = {"seed": ("INT64", np.int64), "base64": ("BOOL", np.bool_)}
+DTYPES = {"seed": ("INT64", np.int64), "base64": ("BOOL", np.bool_), "trace": ("BOOL", np.bool_)}
 
 
 def make_inputs(module, inputs):

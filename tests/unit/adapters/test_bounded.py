@@ -1,4 +1,5 @@
 import copy
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -121,3 +122,22 @@ def test_who_waits_finds_all_prepared(request_: Request, monkeypatch: pytest.Mon
     assert prepared[-2:] == ["b", "ab"]
     bounded.settle(1)
     assert request_.patcher.applied == (("a", 1.0), ("b", 0.5))
+
+
+def test_what_was_done_to_load_one_is_told_in_order(pipeline: Any, tmp_path: Any, make_loader: MakeLoader) -> None:
+    write(tmp_path / "c.safetensors", peft(pipeline, {"unet": {"conv_in": 4}}, 3))
+    loader, patcher = make_loader(), Patcher(build_engines(copy.deepcopy(pipeline)))
+
+    def use() -> list[tuple[str, str, float, float]]:
+        bounded = BoundedLoras(loader, patcher, [loader.inspect("c")], [1.0], 0, 10.0, lambda: None)
+        bounded.settle(0)
+        return list(bounded.spans())
+
+    before = time.monotonic()
+    spans = use()
+    assert [(part, name) for part, name, _, _ in spans] == [("fetch", "c"), ("read and copy", "c")]
+    times = [before, *(moment for _, _, start, end in spans for moment in (start, end)), time.monotonic()]
+    assert times == sorted(times)
+    assert spans[0][3] == spans[1][2]
+    patcher.restore()
+    assert use() == [], "the host cache had it, which on the CPU is the device"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.loras.http_store import HttpStore, serve_folder
 from swiftdiffusion.adapters.disk_cache import DiskCache
 from swiftdiffusion.adapters.loading import LoraLoader
 from swiftdiffusion.adapters.remote_store import RemoteStore
@@ -18,7 +19,6 @@ from swiftdiffusion.adapters.safetensors_file import read_header
 from swiftdiffusion.adapters.targets import NETWORKS, Targets
 from swiftdiffusion.errors import InvalidArgument, NotFound, Unavailable
 
-from .http_store import HttpStore, serve_folder
 from .lora_files import kohya, peft, write
 
 TIMEOUT_S = 1.0

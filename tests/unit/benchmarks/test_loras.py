@@ -12,27 +12,45 @@ import torch
 from PIL import Image
 
 from benchmarks.lines import draw_lines
-from benchmarks.loras import command
+from benchmarks.loras import command, exactness, unet_lane
+from benchmarks.loras import studio as studio_module
+from benchmarks.loras.failures import FAILURES, measure_failures
 from benchmarks.loras.judging import describe_results, draw_quality, judge_bars
+from benchmarks.loras.latency import measure_latency, measure_steps
+from benchmarks.loras.local_lane import LocalLane
 from benchmarks.loras.profiling import Lateness
-from benchmarks.loras.quality import count_lost_points
+from benchmarks.loras.quality import count_lost_points, tabulate
+from benchmarks.loras.rows import Rows, arrange, is_same
 from benchmarks.loras.studio import Studio, spread
 from benchmarks.loras.trace import SERVICES, draw_requests
+from benchmarks.runs import GrowingReport
 from benchmarks.similarity import measure_cosine, measure_ssim
 from commands import profile_loras
 from launch.problems import LaunchError
 from shapes.checkpoint import lora_file, pipeline_folder
 
 RANDOM = np.random.default_rng(0)
-QUALITY: dict[str, Any] = {
-    "prompts": 2,
-    "steps": 30,
-    "loras": {
-        "night": {"0": {"styled": 100.0, "ssim": 1.0}, "5": {"styled": 98.0, "ssim": 0.9}},
-        "outline": {"0": {"styled": 90.0, "ssim": 1.0}, "5": {"styled": 91.0, "ssim": 0.95}},
-    },
-    "mean": {"0": {"styled": 95.0, "ssim": 1.0}, "5": {"styled": 94.5, "ssim": 0.925}},
+QUALITY: dict[str, dict[str, float]] = {
+    f"{name} {bound}": {"styled": styled, "ssim": ssim}
+    for name, rows in {
+        "night": {5: (98.0, 0.9), 0: (100.0, 1.0)},
+        "outline": {0: (90.0, 1.0), 5: (91.0, 0.95)},
+        "pixelated": {0: (90.0, 1.0), 5: (90.0, 0.95), 7: (80.0, 0.9)},
+        "hatching": {0: (90.0, 1.0), 5: (89.0, 0.95)},
+    }.items()
+    for bound, (styled, ssim) in rows.items()
 }
+LATENCY: dict[str, dict[str, Any]] = {
+    "request": {
+        "subject": "sdxl",
+        "plain_ms": 800.0,
+        "disk_ms": 120.0,
+        "warm": {"ms": 810.0, "added_percent": 1.25, "load_ms": 90.0},
+        "cold": {"ms": 840.0, "added_percent": 5.0, "load_ms": 400.0},
+    },
+    "steps": {"idle_ms": 29.0, "loading_ms": 29.29, "slowed_percent": 1.0},
+}
+FINE = {"error": "NotFound", "seconds": 0.1, "clear": True, "unharmed": True}
 
 
 def draw_noise(amount: float) -> np.ndarray:
@@ -89,26 +107,63 @@ def test_requests_are_drawn_as_the_service_has_them() -> None:
 def test_bars_are_judged_from_figures() -> None:
     report: dict[str, Any] = {
         "patch": {"one": {"patch": 3.4, "restore": 2.6}},
-        "latency": {
-            "plain_ms": 800.0,
-            "warm": {"ms": 810.0, "added_percent": 1.25, "load_ms": 90.0},
-            "cold": {"ms": 840.0, "added_percent": 5.0, "load_ms": 400.0},
-        },
+        "latency": LATENCY,
         "quality": QUALITY,
+        "exact": {"history": {"different": ["A+B"]}, "set_adapters": {"max_difference": 1}},
+        "trace": {"A": {"memory_growth_mib": 3.0}},
+        "failures": dict.fromkeys(FAILURES, FINE),
     }
     bars = judge_bars(report)
     assert {name: bar.met for name, bar in bars.items()} == {
+        "history_leaves_no_trace": False,
+        "two_loras_against_set_adapters": True,
         "patch_ms": True,
         "restore_ms": False,
         "added_percent_warm": True,
         "added_percent_cold": False,
+        "steps_slowed_percent": True,
         "judge_points_lost": True,
+        "memory_growth_mib_A": True,
+        "memory_growth_mib_B": None,
+        "failures": True,
     }
     assert bars["judge_points_lost"].figure == 0.5
-    report["bars"] = {name: bar.as_json() for name, bar in bars.items()}
-    text = describe_results(report)
-    assert "judge_points_lost" in text and "98.0 / 0.900" in text
+    text = describe_results(report, bars)
+    assert "points of the judge lost" in text and "98.0 / 0.900" in text
     assert count_lost_points(QUALITY, 7) is None
+
+
+def test_without_figures_no_bar_is_judged() -> None:
+    assert {bar.met for bar in judge_bars({}).values()} == {None}
+    small = {"latency": {**LATENCY, "request": {**LATENCY["request"], "subject": "shapes"}}}
+    assert judge_bars(small)["added_percent_cold"].met is judge_bars(small)["steps_slowed_percent"].met is None
+
+
+@pytest.mark.parametrize("fault", ["clear", "unharmed"])
+def test_one_failure_that_is_badly_met_counts(fault: str) -> None:
+    failures = {**dict.fromkeys(FAILURES, FINE), "slow_store": {**FINE, fault: False}}
+    assert judge_bars({"failures": failures})["failures"].figure == 1
+    del failures["corrupt"]
+    assert judge_bars({"failures": failures})["failures"].met is None
+
+
+def open_rows(path: Path, resume: bool) -> Rows:
+    return Rows(GrowingReport("x", [], path, is_same, lambda rows: judge_bars(arrange(rows)), resume))
+
+
+def test_rows_are_on_the_disk_at_once_and_not_measured_again(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    rows = open_rows(path, resume=True)
+    rows.measure("patch", "one", lambda: {"patch": 3.0, "restore": 1.0})
+    assert json.loads(path.read_text())["bars"]["patch_ms"]["met"] is True
+    again = open_rows(path, resume=True)
+    assert again.parts == {"patch": {"one": {"patch": 3.0, "restore": 1.0}}}
+    again.measure("patch", "one", lambda: pytest.fail("it is known"))
+    again.measure("exact", "history", lambda: {"different": []})
+    report = json.loads(path.read_text())
+    assert [(row["part"], row["run"]) for row in report["rows"]] == [("patch", 0), ("exact", 1)]
+    assert report["bars"]["history_leaves_no_trace"]["met"] is True
+    assert not open_rows(path, resume=False).has("patch", "one")
 
 
 def test_plots_show_what_they_are_given() -> None:
@@ -130,15 +185,19 @@ def parse(*arguments: str) -> argparse.Namespace:
 
 def test_a_run_without_a_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--out", str(tmp_path), "--prompts", "1", "--bounds", "0", "30", "--requests", "6", "--trace-steps", "2"]
-    assert command.work(parse(*options, "--parts", "quality", "trace", "--services", "B")) == 0
+    assert command.work(parse(*options, "--parts", "quality", "--services", "B")) == 0
+    quality = arrange(json.loads((tmp_path / "loras.json").read_text())["rows"])["quality"]
+    assert command.work(parse(*options, "--resume", "--parts", "quality", "trace", "--services", "B")) == 0
     report = json.loads((tmp_path / "loras.json").read_text())
-    quality = report["quality"]
-    assert all(rows["0"]["ssim"] == 1 for rows in quality["loras"].values())
-    assert quality["mean"]["30"]["ssim"] < 0.97
-    assert report["trace"]["B"]["requests"] == 6
+    parts = arrange(report["rows"])
+    assert parts["quality"] == quality
+    table = tabulate(quality)
+    assert all(rows[0]["ssim"] == 1 for rows in table.values())
+    assert table["mean"][30]["ssim"] < 0.97
+    assert parts["trace"]["B"]["requests"] == 6
     assert report["bars"]["judge_points_lost"]["met"] is None
     assert Image.open(tmp_path / "loras-quality.png").width > 500
-    assert "memory_growth_mib_B" in capsys.readouterr().out
+    assert "of the trace of service B" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="is about a machine without a GPU")
@@ -147,7 +206,48 @@ def test_what_takes_a_gpu_is_refused_without(tmp_path: Path) -> None:
         command.work(parse("--out", str(tmp_path), "--parts", "patch"))
 
 
-def test_several_pictures_are_those_drawn_one_by_one() -> None:
+def test_every_failure_is_met_well(tmp_path: Path) -> None:
+    rows = open_rows(tmp_path / "x.json", resume=False)
+    measure_failures(rows)
+    for name, row in rows.parts["failures"].items():
+        assert row["clear"] and row["unharmed"], (name, row)
+    assert rows.parts["failures"].keys() == set(FAILURES)
+
+
+def test_what_a_lora_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unet_lane, "SMALL_RANK", 16)
+    with unet_lane.open_lane(steps=unet_lane.BOUND + 1) as lane:
+        latency, steps = measure_latency(lane, 1), measure_steps(lane, 1)
+    assert latency["subject"] == "shapes"
+    assert 0 <= latency["warm"]["step"][0] <= unet_lane.BOUND
+    assert latency["warm"]["load_ms"] > 0 and latency["plain_ms"] > 0 and latency["disk_ms"] > 0
+    assert steps["loads"] > 0
+
+
+def test_one_set_after_the_other_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exactness, "can_serve", lambda: False)
+    monkeypatch.setitem(exactness.REQUEST, "steps", [2])
+    history = exactness.measure_history()
+    assert (history["drawn_by"], history["different"]) == ("a lane in this process", [])
+    both = exactness.measure_against_diffusers()
+    assert both["max_difference"] <= 1 < both["of_reference_to_plain"]
+
+
+@pytest.mark.parametrize("at_a_time", [1, 2, 128])
+def test_pictures_are_those_of_a_lane(at_a_time: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studio_module, "PIXELS", at_a_time * 64 * 64)
+    studio = Studio(pipeline_folder(), lora_file("night").parent, steps=3, guidance_scale=3.0, size=64)
+    prompts, seeds = ["a small red circle", "a large blue star", "a green square"], [1, 2, 3]
+    drawn = studio.draw(prompts, seeds, studio.load("night", 0.7), 0)
+    studio.close()
+    common: dict[str, Any] = {"steps": [3], "width": [64], "height": [64], "loras": ["night"], "lora_scales": [0.7]}
+    with LocalLane(lora_file("night").parent) as lane:
+        for prompt, seed, pixels in zip(prompts, seeds, drawn, strict=True):
+            expected = lane.draw({**common, "prompt": [prompt], "seed": [seed], "lora_bound": [0]}).pixels
+            assert np.abs(pixels.astype(int) - expected).max() <= 1
+
+
+def test_a_lora_that_comes_late_changes_less() -> None:
     studio = Studio(pipeline_folder(), lora_file("night").parent, steps=3, guidance_scale=3.0, size=64)
     lora = studio.load("night", 0.7)
     prompts = ["a small red circle", "a large blue star"]

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from benchmarks.bars import Bar, divide
+from benchmarks.bars import Bar, divide, format_bars
 from benchmarks.chart import COLOURS, Groups, draw_chart
 from benchmarks.report import describe_run, write_report
 from benchmarks.table import format_table
@@ -15,7 +15,17 @@ def test_a_bar_is_met_at_its_value_and_missed_above():
     assert Bar(0.85, 0.85, "").met is True
     assert Bar(0.86, 0.85, "").met is False
     assert Bar(None, 0.85, "").met is None
-    assert Bar(0.123456, 1, "a / b").as_json() == {"figure": 0.1235, "bar": 1, "meaning": "a / b", "met": True}
+    assert [Bar(figure, 2.5, "", at_least=True).met for figure in (2.4, 2.5, None)] == [False, True, None]
+    expected = {"figure": 0.1235, "bar": 1, "meaning": "a / b", "at_least": False, "met": True}
+    assert Bar(0.123456, 1, "a / b").as_json() == expected
+
+
+def test_bars_are_told_with_their_direction():
+    lines = format_bars({"a": Bar(3.0, 2.0, "more", at_least=True), "b": Bar(None, 0.5, "less")}).splitlines()
+    assert [line.split() for line in lines[2:]] == [
+        ["|", "more", "|", "3", "|", "≥", "2", "|", "met", "|"],
+        ["|", "less", "|", "–", "|", "≤", "0.5", "|", "not", "measured", "|"],
+    ]
 
 
 @pytest.mark.parametrize(("dividend", "divisor"), [(None, 1.0), (1.0, None), (1.0, 0.0)])

@@ -18,6 +18,7 @@ from diffusers import (
     StableDiffusionXLControlNetPipeline,
     StableDiffusionXLPipeline,
 )
+from diffusers.utils import logging
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -33,6 +34,8 @@ class StockDiffusers:
 
     def __init__(self, folder: Path, controlnets: Mapping[str, Path], adapters: Path, place: Placement) -> None:
         """Args: a diffusers folder, ControlNets' folders by name, the folder of LoRAs, device and number type."""
+        logging.set_verbosity_error()  # else each request is told which networks its LoRA does not change
+        logging.disable_progress_bar()
         self._adapters = adapters
         self.base = StableDiffusionXLPipeline.from_pretrained(folder, torch_dtype=place.dtype, add_watermarker=False)
         self.base.scheduler = EulerDiscreteScheduler.from_config(self.base.scheduler.config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the pipeline."""
+        # the stub leaves it at C, in which files are ASCII: torch's compiler then cannot read its own templates
+        locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
         self._bridge = Bridge(pb_utils, args)
         self._model = DiffusersModel(self._bridge)
 

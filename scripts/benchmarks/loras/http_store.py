@@ -1,4 +1,4 @@
-"""A real HTTP server with LoRA files, and its bad days."""
+"""A real HTTP server on loopback with LoRA files, and its bad days."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class HttpStore:
-    """Serves a folder on loopback; a test sets what goes wrong."""
+    """Serves a folder; what goes wrong is set from outside, at any time."""
 
     def __init__(self, folder: Path) -> None:
         self.hangs = False  # accepts, and says nothing
@@ -26,21 +26,26 @@ class HttpStore:
 
 
 class Handler(SimpleHTTPRequestHandler):
+    """One request to an `HttpStore`."""
+
     def __init__(self, store: HttpStore, *arguments: Any, **options: Any) -> None:
         self.store = store
         super().__init__(*arguments, **options)
 
     def do_HEAD(self) -> None:
+        """Answer, or hang."""
         if self.store.hangs:
             self.store.over.wait(60)
         super().do_HEAD()
 
     def do_GET(self) -> None:
+        """Answer, or hang."""
         if self.store.hangs:
             self.store.over.wait(60)
         super().do_GET()
 
     def copyfile(self, source: Any, outputfile: Any) -> None:
+        """Send a file in small pieces, as badly as is wanted."""
         if not self.path.endswith(".safetensors"):
             return super().copyfile(source, outputfile)
         self.store.bodies.append(self.path)
@@ -62,11 +67,12 @@ class Handler(SimpleHTTPRequestHandler):
             pass
 
     def log_message(self, *_: Any) -> None:
-        pass
+        """Say nothing."""
 
 
 @contextmanager
 def serve_folder(folder: Path) -> Iterator[HttpStore]:
+    """Serve within the block, on a free port."""
     store = HttpStore(folder)
     thread = threading.Thread(target=store.server.serve_forever, daemon=True)
     thread.start()

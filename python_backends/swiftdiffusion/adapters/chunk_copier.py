@@ -1,0 +1,84 @@
+"""A LoRA's way from its file to a device, in chunks: while one is copied, the next ones are read."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from swiftdiffusion.adapters.copy_stream import Mark, copy_stream
+from swiftdiffusion.adapters.tensor_block import TensorBlock
+
+CHUNK = 8 * 2**20  # bytes: enough for a disk's full speed, little beside a file
+THREADS = 4  # as many chunks are read at a time; one alone leaves a disk with little to do
+
+
+class ChunkCopier:
+    """Threads for one device; for any number of callers, whose chunks are done in the order in which they came.
+
+    A GPU copies by itself only from pinned memory. Each thread has one chunk of that, allocated once: its amount
+    is bounded, and the host cache is memory like any other.
+    """
+
+    def __init__(self, device: torch.device, threads: int = THREADS) -> None:
+        self.device = device
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="lora-copier")
+        self._own = threading.local()
+
+    def copy(self, block: TensorBlock, read: Callable[[int, int], None] = lambda start, end: None) -> TensorBlock:
+        """Fill a block of host memory and copy it to the device, enqueued on the device's `copy_stream`.
+
+        Args:
+            block: on the host.
+            read: fills bytes `start` to `end` of the block; left out for one that is full already.
+
+        Returns:
+            The block on the device; the same one where that is the host.
+
+        Raises:
+            Exception: what `read` raised; nothing reads any more then.
+        """
+        on_host = self.device.type == block.memory.device.type
+        target = block if on_host else block.allocate_on(self.device)
+        starts = range(0, len(block.memory), CHUNK)
+        chunks = [self._threads.submit(self._copy_chunk, block.memory, target.memory, start, read) for start in starts]
+        _, rest = wait(chunks, return_when=FIRST_EXCEPTION)
+        for chunk in rest:
+            chunk.cancel()
+        wait(rest)
+        for chunk in chunks:
+            if not chunk.cancelled():
+                chunk.result()
+        return target
+
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Have one of the threads do something else that waits for disks."""
+        return self._threads.submit(work, *arguments)
+
+    def close(self) -> None:
+        """Finish what was begun and end the threads."""
+        self._threads.shutdown(wait=True)
+
+    def _copy_chunk(self, source: Tensor, target: Tensor, start: int, read: Callable[[int, int], None]) -> None:
+        part = source[start : start + CHUNK]
+        read(start, start + len(part))
+        if source is target:
+            return
+        with copy_stream(self.device).use():
+            buffer = self._lend_buffer()[: len(part)]
+            np.copyto(buffer.numpy(), part.numpy())  # on this thread alone; torch would wake a team of its own
+            target[start : start + len(part)].copy_(buffer, non_blocking=True)
+            self._own.copied = copy_stream(self.device).mark()
+
+    def _lend_buffer(self) -> Tensor:
+        """This thread's pinned chunk, once what was in it has been copied."""
+        if not hasattr(self._own, "buffer"):
+            self._own.buffer = torch.empty(CHUNK, dtype=torch.uint8, pin_memory=True)
+            self._own.copied = Mark(None)
+        self._own.copied.wait_on_host()
+        return self._own.buffer

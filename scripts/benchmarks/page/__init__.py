@@ -1,0 +1,1 @@
+"""`scripts/benchmark page`: what was measured, beside what was published."""

@@ -1,0 +1,1 @@
+"""`scripts/benchmark quality`: what each shortcut costs the picture, on `shapes`."""

@@ -1,0 +1,153 @@
+"""Stores in a bucket of a real S3 server: what `RemoteStore` promises, through s3fs."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import s3fs
+
+from swiftdiffusion.adapters.disk_cache import DiskCache
+from swiftdiffusion.adapters.loading import LoraLoader
+from swiftdiffusion.adapters.remote_store import RemoteStore
+from swiftdiffusion.adapters.safetensors_file import read_header
+from swiftdiffusion.adapters.targets import NETWORKS, Targets
+from swiftdiffusion.errors import InvalidArgument, NotFound, Unavailable
+
+from .lora_files import kohya, peft, write
+from .s3_store import S3Store, serve_bucket
+
+TIMEOUT_S = 2.0
+MakeStore = Callable[..., RemoteStore]
+
+
+@pytest.fixture
+def ink(tmp_path: Path, pipeline: Any) -> Path:
+    return write(tmp_path / "ink.safetensors", peft(pipeline))
+
+
+@pytest.fixture
+def server(ink: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Store]:
+    """Has `ink`, a LoRA that fits."""
+    for name, value in (("ACCESS_KEY_ID", "x"), ("SECRET_ACCESS_KEY", "y"), ("DEFAULT_REGION", "us-east-1")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    with serve_bucket() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
+        server.put("ink.safetensors", ink.read_bytes())
+        s3fs.S3FileSystem.clear_instance_cache()  # the last test's server is gone
+        s3fs.S3FileSystem().ls(server.url)  # loads much of botocore, which is not the server's time
+        yield server
+
+
+@pytest.fixture
+def make_store(server: S3Store, tmp_path: Path) -> MakeStore:
+    def make(listing_s: float = 30.0) -> RemoteStore:
+        return RemoteStore(server.url, DiskCache(tmp_path / "copies", 2**30), 2**30, TIMEOUT_S, listing_s)
+
+    return make
+
+
+def list_copies(tmp_path: Path) -> list[Path]:
+    return sorted(path for path in (tmp_path / "copies").iterdir() if path.suffix != ".lock")
+
+
+def test_lists_finds_and_fetches(make_store: MakeStore, ink: Path, server: S3Store) -> None:
+    server.put("sub/hidden.safetensors", b"x")
+    server.put("evil.pt", b"\x80\x04.")
+    store = make_store()
+    assert store.names() == ["ink"]
+    file = store.find("ink")
+    assert (file.name, file.size) == ("ink", ink.stat().st_size)
+    assert store.read_header(file) == read_header(ink)
+    copy = store.fetch(file)
+    assert copy.read_bytes() == ink.read_bytes()
+    asked = len(server.objects)
+    assert store.fetch(file) == copy
+    assert store.read_header(file) == read_header(ink)
+    assert len(server.objects) == asked
+    with pytest.raises(NotFound, match="which has: ink"):
+        store.find("hidden")
+    with pytest.raises(InvalidArgument, match=r"only \.safetensors files are served"):
+        store.find("evil")
+
+
+def test_loads_as_from_a_folder(make_store: MakeStore, targets: Targets) -> None:
+    loader = LoraLoader(make_store(), targets, NETWORKS)
+    assert loader.load(loader.inspect("ink").file).result(10).networks.keys() == set(NETWORKS)
+    loader.close()
+
+
+def test_new_files_are_found_at_once_and_changed_ones_soon(
+    make_store: MakeStore, server: S3Store, pipeline: Any, tmp_path: Path
+) -> None:
+    patient, eager = make_store(), make_store(listing_s=0.0)
+    first = patient.find("ink")
+    time.sleep(1.1)  # so that the listing counts as old
+    other = write(tmp_path / "other.safetensors", kohya(pipeline)).read_bytes()
+    server.put("paint.safetensors", other)
+    assert patient.find("paint").name == "paint"
+    server.put("ink.safetensors", other)
+    second = eager.find("ink")
+    assert second != first
+    assert eager.fetch(second).read_bytes() == other
+    with pytest.raises(Unavailable, match=r"changed while it was being fetched|came with"):
+        eager.fetch(first)
+
+
+def test_a_download_cut_short_is_never_served(make_store: MakeStore, server: S3Store, tmp_path: Path) -> None:
+    store = make_store()
+    file = store.find("ink")
+    server.cuts_at = 5000
+    with pytest.raises(Unavailable):
+        store.fetch(file)
+    assert list_copies(tmp_path) == []
+    server.cuts_at = None
+    time.sleep(TIMEOUT_S)  # in which the store is left alone
+    assert store.fetch(file).stat().st_size == file.size
+
+
+def test_checksums_are_checked(make_store: MakeStore, server: S3Store, ink: Path, tmp_path: Path) -> None:
+    server.put("ink.safetensors.sha256", b"0" * 64 + b"  ink.safetensors\n")
+    store = make_store()
+    with pytest.raises(Unavailable, match="LoRA 'ink' is damaged: its sha256"):
+        store.fetch(store.find("ink"))
+    assert list_copies(tmp_path) == []
+    server.put("ink.safetensors.sha256", hashlib.sha256(ink.read_bytes()).hexdigest().encode())
+    assert store.fetch(store.find("ink")).exists()
+
+
+def test_a_file_that_vanishes(make_store: MakeStore, server: S3Store) -> None:
+    store = make_store()
+    file = store.find("ink")
+    server.delete("ink.safetensors")
+    with pytest.raises(NotFound, match="'ink' has vanished"):
+        store.fetch(file)
+
+
+@pytest.mark.parametrize("way", ["hangs", "gone"])
+def test_a_dead_store_costs_one_bounded_wait(way: str, make_store: MakeStore, server: S3Store, ink: Path) -> None:
+    server.put("paint.safetensors", ink.read_bytes())
+    store = make_store(listing_s=0.0)
+    copied, known = store.find("ink"), store.find("paint")
+    store.fetch(copied)
+    if way == "hangs":
+        server.hangs = True
+    else:
+        server.stop()
+    started = time.monotonic()
+    assert store.find("ink") == copied  # what is known and here stays in use
+    assert store.fetch(copied).exists()
+    assert time.monotonic() - started < 3 * TIMEOUT_S
+    started = time.monotonic()
+    for ask in (lambda: store.fetch(known), lambda: store.read_header(known)):
+        with pytest.raises(Unavailable):
+            ask()
+    assert time.monotonic() - started < 3 * TIMEOUT_S
+
+
+def test_a_bucket_that_is_not_there(server: S3Store, tmp_path: Path) -> None:
+    store = RemoteStore("s3://nobodys/styles", DiskCache(tmp_path, 2**20), 2**20)
+    with pytest.raises(Unavailable, match="adapter store cannot be listed"):
+        store.find("ink")

@@ -1,0 +1,71 @@
+"""The page of results."""
+
+import json
+
+import pytest
+
+from benchmarks.grid.promises import judge
+from benchmarks.grid.rows import describe_row, summarise
+from benchmarks.page.sections import SECTIONS
+from benchmarks.serving.load import Answered
+from benchmarks.serving.systems import OURS, STOCK, AddOns
+from commands.benchmark import BENCHMARKS, parse_options, work
+from launch.problems import LaunchError
+
+RUN = {
+    "date": "2026-01-02T03:04:05+00:00",
+    "command": "scripts/benchmark grid --steps 50",
+    "commit": "abc1234",
+    "machine": {"processor": "a processor", "cores": 2, "gpus": [{"name": "NVIDIA H200"}, {"name": "NVIDIA H200"}]},
+    "versions": {"torch": "2.11.0", "triton": None},
+}
+
+
+def write_page(folder, *options: str) -> str:
+    work(parse_options(["page", "--results", str(folder), *options]))
+    return (folder / "README.md").read_text()
+
+
+def test_every_section_is_a_benchmark():
+    assert {section.name for section in SECTIONS} == BENCHMARKS.keys() - {"page"}
+
+
+def test_what_is_missing_is_said_with_its_command(tmp_path):
+    text = write_page(tmp_path)
+    for section in SECTIONS:
+        assert f"`scripts/benchmark {section.name} --out docs/results`" in text
+
+
+def test_measured_stands_beside_published(tmp_path):
+    rows = [
+        {
+            **describe_row(system, AddOns(1, 1), 50, {}),
+            **summarise([Answered(seconds, {"seconds": {}})], gpus),
+            "peak_memory_gb": [20.0],
+        }
+        for system, seconds, gpus in ((STOCK, 12.0, 1), (OURS, 2.0, 2))
+    ]
+    bars = {name: bar.as_json() for name, bar in judge(rows).items()}
+    report = {"benchmark": "grid", "checkpoint": "sdxl", "note": "", "bars": bars, "runs": [RUN], "rows": rows}
+    (tmp_path / "grid.json").write_text(json.dumps(report))
+    text = write_page(tmp_path)
+    line = next(line for line in text.splitlines() if line.startswith("| 1/1 "))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells == ["1/1", "7.57", "5.40 (4)", "1.89 (4)", "4.02×", "12.00", "–", "2.00 (2)", "6.00×", "–"]
+    assert "H800" in text and "Here: NVIDIA H200; sdxl" in text
+    assert "`scripts/benchmark grid --steps 50` on 2 × NVIDIA H200; torch 2.11.0" in text
+    promises = text.split("## ")[1]
+    assert "| 1/1: stock diffusers' mean / ours" in promises and "met" in promises
+    assert write_page(tmp_path, "--check") == text
+
+
+def test_the_page_of_the_repository_is_what_its_figures_give():
+    assert work(parse_options(["page", "--check"])) == 0
+
+
+def test_a_page_that_is_not_up_to_date_is_told(tmp_path):
+    (tmp_path / "README.md").write_text(write_page(tmp_path) + "typed by hand")
+    with pytest.raises(LaunchError, match="run `scripts/benchmark page`"):
+        write_page(tmp_path, "--check")
+    with pytest.raises(LaunchError, match="nowhere', which is no folder"):
+        write_page(tmp_path / "nowhere")

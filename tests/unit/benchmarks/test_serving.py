@@ -1,0 +1,196 @@
+"""Serving to be measured: requests, repositories, the alternatives' pipelines; no server."""
+
+import json
+import struct
+import time
+from base64 import b64decode
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from benchmarks.loras.trace import write_adapters
+from benchmarks.serving.checkpoints import (
+    FreshAdapters,
+    ServedCheckpoint,
+    add_controlnets,
+    add_loras,
+    draw_grid_requests,
+    make_request,
+)
+from benchmarks.serving.client import DATA_TYPES
+from benchmarks.serving.load import format_input_data, read_export
+from benchmarks.serving.memory import MemoryWatch
+from benchmarks.serving.pipelines.hot_swapping import HotSwappingDiffusers
+from benchmarks.serving.pipelines.stock import StockDiffusers
+from benchmarks.serving.repositories import SystemRepository, Tuning, write_diffusers, write_ours
+from benchmarks.serving.systems import BEST, PUBLISHED, AddOns
+from launch.progress import Progress
+from shapes.checkpoint import controlnet_folder, lora_file, pipeline_folder
+from swiftdiffusion.denoising.stopwatch import Stopwatch
+from swiftdiffusion.errors import InvalidArgument
+from swiftdiffusion.placement import Placement
+from swiftdiffusion.request.limits import Limits
+from swiftdiffusion.request.parse import parse_request
+from swiftdiffusion_build.placement.server_placement import ServerPlacement
+
+CONTROLNETS = {name: controlnet_folder(name) for name in ("edges", "layout")}
+FILES = (lora_file("night"), lora_file("outline"))
+CHECKPOINT = ServedCheckpoint("shapes", pipeline_folder(), tuple(CONTROLNETS.values()), FILES, 128, 3.0)
+
+
+def test_configurations_are_written_as_they_are_read():
+    assert [*map(str, PUBLISHED)] == ["0/0", "1/0", "0/1", "1/1", "3/0", "2/2", "3/2"]
+    assert AddOns.parse("3/2") == (3, 2)
+    for text in ("4/0", "0/3", "1", "a/b", "-1/0", ""):
+        with pytest.raises(ValueError, match="from 0/0 to 3/2"):
+            AddOns.parse(text)
+
+
+def test_no_two_requests_share_what_could_be_cached(tmp_path):
+    adapters = FreshAdapters(FILES, tmp_path / "fresh")
+    requests = list(islice(draw_grid_requests(CHECKPOINT, adapters, AddOns(1, 2), 4, "jpeg"), 3))
+    assert len({request["prompt"][0] for request in requests}) == 3
+    names = [name for request in requests for name in request["loras"]]
+    assert len(set(names)) == 6
+    assert {(adapters.folder / f"{name}.safetensors").resolve() for name in names} == {file.resolve() for file in FILES}
+    assert all(request["controlnets"] == ["edges"] and len(request["control_images"]) == 1 for request in requests)
+    assert requests[0].keys() <= DATA_TYPES.keys(), "inputs that the models do not have"
+    FreshAdapters(FILES, adapters.folder)
+    assert not list(adapters.folder.iterdir()), "names of the run before are left"
+
+
+def test_a_load_generator_reads_back_what_was_written():
+    request = {
+        **make_request(CHECKPOINT, 7, 4, "png"),
+        **add_loras(["a", "b"]),
+        **add_controlnets(CHECKPOINT, ["edges"]),
+    }
+    (entry,) = json.loads(json.dumps(format_input_data([request])))["data"]
+    assert entry["steps"] == {"content": [4], "shape": [1]}
+    assert entry["loras"] == {"content": ["a", "b"], "shape": [2]}
+    data = b64decode(entry["control_images"]["b64"])
+    assert struct.unpack("<I", data[:4])[0] == len(data) - 4
+    assert data[4:] == request["control_images"][0]
+
+
+def test_latencies_come_from_an_export_that_holds_raw_bytes(tmp_path):
+    def record(sent: int, answered: int, number: int) -> dict:
+        outputs = {"image": "BYTES", "info": json.dumps({"n": number})}
+        return {"timestamp": sent, "response_timestamps": [answered], "response_outputs": [outputs]}
+
+    requests = [record(9 * 10**9, 95 * 10**8, 2), record(10**9, 3 * 10**9, 1)]
+    text = json.dumps({"experiments": [{"requests": requests}]})
+    (tmp_path / "export.json").write_bytes(text.encode().replace(b"BYTES", b"\xff\xd8\xe0"))
+    answered = read_export(tmp_path / "export.json")
+    assert [(one.seconds, one.info) for one in answered] == [(2.0, {"n": 1}), (0.5, {"n": 2})]
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("adapters")
+    write_adapters(folder, 3)
+    return folder
+
+
+def read_parameters(file: Path) -> dict[str, str]:
+    config = text_format.Parse(file.read_text(), ModelConfig())
+    return {name: parameter.string_value for name, parameter in config.parameters.items()}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about a machine without a GPU")
+def test_our_repository_has_what_is_asked_of_it(tmp_path, adapters):
+    tuning = Tuning(7, {"engine": "torch"}, {"lora_bound": "3"})
+    with Progress("writing") as progress:
+        repository = write_ours(CHECKPOINT, adapters, tmp_path, "auto", None, tuning, progress)
+    lane = read_parameters(repository.models / "swiftdiffusion" / "config.pbtxt")
+    assert (lane["lora_cache_mb"], lane["engine"], lane["lora_bound"], lane["threads"]) == ("7", "torch", "3", "1")
+    assert lane["adapters"] == str(adapters.resolve())
+    vae = read_parameters(repository.models / "vae_decoder" / "config.pbtxt")
+    assert vae["engine"] == "torch"
+    assert "lora_bound" not in vae
+    assert (repository.models / "controlnet_layout" / "1").is_dir()
+    assert repository.count_gpus(["edges"]) == 1
+
+
+def test_gpus_are_counted_where_work_is_done():
+    placement = ServerPlacement((0,), (0,), {"first": (0,)}, {"edges": (1,), "layout": (1,), "depth": (0,)})
+    repository = SystemRepository(Path(), Path(), placement)
+    assert [repository.count_gpus(names) for names in ([], ["depth"], ["edges"], ["edges", "layout"])] == [1, 1, 2, 2]
+    assert SystemRepository(Path(), Path(), placement, splits_guidance=True).count_gpus([]) == 2
+
+
+def test_the_alternative_is_one_model(tmp_path, adapters):
+    repository = write_diffusers(CHECKPOINT, adapters, tmp_path, BEST, compiles=True)
+    (file,) = repository.models.glob("*/config.pbtxt")
+    assert (repository.backends / "diffusers_pipeline" / "model.py").exists()
+    parameters = read_parameters(file)
+    assert (parameters["system"], parameters["compiles"]) == ("best", "true")
+    assert parameters["controlnets"].split(",") == [str(path) for path in CONTROLNETS.values()]
+
+
+@pytest.fixture(scope="module")
+def pipelines(adapters) -> tuple[StockDiffusers, HotSwappingDiffusers]:
+    place = Placement(torch.device("cpu"), torch.float32)
+    common = (pipeline_folder(), CONTROLNETS, adapters, place)
+    return StockDiffusers(*common), HotSwappingDiffusers(*common, compiles=False)
+
+
+def parse(loras: list[str], controlnets: list[str], scale: float = 1.0):
+    inputs = {
+        **make_request(CHECKPOINT, 1, 2, "raw"),
+        **add_controlnets(CHECKPOINT, controlnets),
+        **add_loras(loras),
+    }
+    if loras:
+        inputs["lora_scales"] = [scale] * len(loras)
+    tensors = {
+        name: np.array([v.encode() if isinstance(v, str) else v for v in values], object if name in TEXTS else None)
+        for name, values in inputs.items()
+    }
+    return parse_request(tensors, Limits(size_min=64), lambda wanted: list(CONTROLNETS))
+
+
+TEXTS = ("prompt", "output_format", "loras", "controlnets", "control_images")
+
+
+@pytest.mark.parametrize(
+    ("loras", "controlnets"),
+    [(["lora000"], []), (["lora001", "lora002"], ["edges"]), (["lora000"], []), ([], ["layout", "edges"])],
+)
+def test_swapped_loras_draw_as_loaded_ones(pipelines, loras, controlnets):
+    """In this order: from one LoRA to two, back to one, and to none."""
+    stock, best = (pipeline.draw(parse(loras, controlnets), Stopwatch()) for pipeline in pipelines)
+    assert np.abs(stock.astype(int) - best).max() <= 1
+    if loras:
+        plain = pipelines[0].draw(parse([], controlnets), Stopwatch())
+        assert np.abs(stock.astype(int) - plain).max() > 1, "the LoRAs changed nothing"
+
+
+def test_a_scale_that_cannot_be_swapped_is_refused(pipelines):
+    with pytest.raises(InvalidArgument, match="at scale 1"):
+        pipelines[1].draw(parse(["lora000"], [], 0.5), Stopwatch())
+
+
+def test_memory_peaks_are_kept_until_restarted(tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho '0, 100'; echo '1, 50'; echo '0, 300'; echo '0, 200'; echo end; sleep 30\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with MemoryWatch() as watch:
+        deadline = time.monotonic() + 10
+        while watch.peaks_gb() != [0.31, 0.05]:
+            assert time.monotonic() < deadline, watch.peaks_gb()
+            time.sleep(0.005)
+        watch.restart()
+        assert watch.peaks_gb() is None
+
+
+def test_no_memory_is_told_where_there_is_no_gpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with MemoryWatch() as watch:
+        assert watch.peaks_gb() is None

@@ -1,0 +1,113 @@
+"""Production-like requests, what is made of their answers, and timelines; the server's part is in `tests/server`."""
+
+import json
+from collections import Counter
+from itertools import islice
+
+import pytest
+
+from benchmarks.serving.client import Reply
+from benchmarks.trace.command import choose_warm_up
+from benchmarks.trace.open_loop import Queueing
+from benchmarks.trace.production import CONTROLNETS, SERVICES, draw_add_ons, draw_arrivals
+from benchmarks.trace.results import format_rows, judge
+from benchmarks.trace.rows import describe_row, find_throughput, summarise
+from benchmarks.trace.timeline import make_trace
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_add_ons_are_drawn_as_the_service_has_them(name):
+    service = SERVICES[name]
+    draws = list(islice(draw_add_ons(service, 5, 60), 4000))
+    assert draws == list(islice(draw_add_ons(service, 5, 60), 4000))
+    assert draws != list(islice(draw_add_ons(service, 5, 60, seed=1), 4000))
+    for shares, counts in (
+        (service.controlnets, Counter(len(draw.controlnets) for draw in draws)),
+        (service.loras, Counter(len(draw.loras) for draw in draws)),
+    ):
+        assert [counts[number] / 4000 for number in range(len(shares))] == pytest.approx(shares, abs=0.02)
+    assert all(len(set(draw.controlnets)) == len(draw.controlnets) for draw in draws)
+
+
+@pytest.mark.parametrize(("name", "first", "share"), [("A", 5, 0.98), ("B", 8, 0.95)])
+def test_controlnets_are_as_popular_as_published(name, first, share):
+    weights = [(rank + 1) ** -SERVICES[name].controlnet_exponent for rank in range(CONTROLNETS)]
+    assert sum(weights[:first]) / sum(weights) == pytest.approx(share, abs=0.002)
+
+
+def test_fewer_controlnets_than_wanted_are_all_taken():
+    assert {len(draw.controlnets) for draw in islice(draw_add_ons(SERVICES["A"], 1, 9), 100)} == {1}
+
+
+def test_arrivals_are_a_poisson_process():
+    arrivals = draw_arrivals(4.0, 4000)
+    assert arrivals == sorted(arrivals) == draw_arrivals(4.0, 4000)
+    gaps = [later - earlier for earlier, later in zip([0.0, *arrivals], arrivals, strict=False)]
+    assert sum(gaps) / len(gaps) == pytest.approx(0.25, rel=0.05)
+    assert sum(gap > 0.25 for gap in gaps) / len(gaps) == pytest.approx(0.368, abs=0.03)  # 1 / e
+
+
+def make_reply(sent: float, seconds: float, kept: bool = False, failure: str = "") -> Reply:
+    info = {} if failure else {"loras": [{"kept": kept, "cached": True}], "prompt_cached": False}
+    return Reply(sent, sent + seconds, info, failure)
+
+
+def test_failures_and_hits_are_counted():
+    replies = [make_reply(0, 1), make_reply(1, 2, kept=True), make_reply(2, 0.1, failure="[UNAVAILABLE] queue is full")]
+    row = summarise(replies, 0.5, 0.25)
+    assert (row["requests"], row["rate_per_minute"], row["images_per_minute"]) == (3, 30, 40)
+    assert (row["p50_s"], row["p99_s"], row["queue_s"]) == (1, 2, 0.25)
+    assert row["failures"] == {"[UNAVAILABLE] queue is full": 1}
+    assert (row["in_the_weights_share"], row["host_cache_share"], row["prompts_cached_share"]) == (0.5, 0.5, 0)
+    assert summarise(replies[2:], None, None)["p95_s"] is None
+
+
+def make_row(system: str, load: float, per_minute: float, p95_s: float, failures: int = 0):
+    figures = dict.fromkeys(
+        ("rate_per_minute", "p50_s", "p99_s", "queue_s", "in_the_weights_share", "host_cache_share")
+    )
+    failed = {"full": failures} if failures else {}
+    own = {"images_per_minute": per_minute, "p95_s": p95_s, "failures": failed}
+    return {**describe_row(system, "A", load, 30), **figures, **own}
+
+
+def test_throughput_is_the_most_within_twice_the_unloaded_tail():
+    rows = [make_row("ours", 0.0, 10, 1.0), make_row("ours", 0.5, 20, 1.9), make_row("ours", 0.7, 30, 2.0)]
+    assert find_throughput(rows, "ours", "A") == 30
+    assert find_throughput([*rows, make_row("ours", 0.9, 40, 2.1)], "ours", "A") == 30
+    assert find_throughput([*rows, make_row("ours", 0.9, 40, 1.0, failures=1)], "ours", "A") == 30
+    assert find_throughput(rows[1:], "ours", "A") is None
+    assert find_throughput(rows[:1], "ours", "A") is None
+    rows += [make_row("stock", 0.0, 5, 2.0), make_row("stock", 0.5, 10, 4.0)]
+    bars = judge(rows)
+    assert (bars["throughput_A_stock"].figure, bars["throughput_A_best"].figure) == (3.0, None)
+    assert "| A, diffusers, stock | one by one |" in format_rows(rows, bars)
+
+
+def test_queueing_is_a_mean_of_what_came_since():
+    assert Queueing(14, 5.0).since(Queueing(10, 3.0)) == 0.5
+    assert Queueing(10, 3.0).since(Queueing(10, 3.0)) is None
+
+
+def test_every_combination_warms_up_once():
+    requests = [{"prompt": [str(n)], "loras": ["x"] * n} if n else {"prompt": ["0"]} for n in (0, 1, 0, 2, 1)]
+    warm = choose_warm_up(requests)
+    assert sorted(len(one.get("loras", [])) for one in warm) == [0, 1, 2]
+    assert not {one["prompt"][0] for one in warm} & {one["prompt"][0] for one in requests}
+
+
+def test_a_timeline_has_a_thread_for_each_track():
+    spans = [
+        {"name": "unet_encoder", "track": "cuda:0", "start": 10.1, "end": 10.2},
+        {"name": "loras", "track": "lane", "start": 10.1, "end": 10.1 + 1e-6},
+        {"name": "unet_decoder", "track": "cuda:0", "start": 10.2, "end": 10.25},
+    ]
+    trace = json.loads(json.dumps(make_trace(Reply(10.0, 10.5, {"spans": spans}), "1/1")))
+    names = {e["tid"]: e["args"]["name"] for e in trace["traceEvents"] if e["name"] == "thread_name"}
+    assert list(names.values()) == ["client", "cuda:0"]
+    shown = [(names[e["tid"]], e["name"], e["ts"], e["dur"]) for e in trace["traceEvents"] if e["ph"] == "X"]
+    assert shown == [
+        ("client", "1/1", 0.0, 500000.0),
+        ("cuda:0", "unet_encoder", 100000.0, 100000.0),
+        ("cuda:0", "unet_decoder", 200000.0, 50000.0),
+    ]
