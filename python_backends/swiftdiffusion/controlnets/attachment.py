@@ -18,12 +18,13 @@ from swiftdiffusion.controlnets.mailbox import Form, Mailbox, MailboxPool
 from swiftdiffusion.controlnets.messages import BLS, IPC, RAN, READY, TRANSPORTS, News, Offer, pack_offer
 from swiftdiffusion.controlnets.pulse import Pulse
 from swiftdiffusion.denoising.conditioning import Conditioning
-from swiftdiffusion.errors import InvalidArgument, Lost, Unavailable
+from swiftdiffusion.errors import InvalidArgument, Lost, SwiftDiffusionError, Unavailable
 from swiftdiffusion.lifeline import Lifeline
 from swiftdiffusion.services.clients import Call, to_array
 from swiftdiffusion.services.contracts import CONTROLNET
 
 LISTEN_S = 0.02
+LET_GO_S = 0.5  # how long a ControlNet that is well takes at most to finish what is under way
 
 
 @dataclass(frozen=True)
@@ -135,10 +136,17 @@ class Attachment:
         """Let the ControlNet go, and wait until it has; a mailbox that it may still write to is not used again."""
         if self._link is not None:
             self._link.close()
-        ended = self._lifeline.end(self._terms.timeout_s, self._read_last)
+        ended = self._lifeline.end(0 if self._has_failed() else LET_GO_S, self._read_last)
         self._lifeline.cut()
         if self._mailbox is not None:
             (self._pool.put if ended else Mailbox.close)(self._mailbox)
+
+    def _has_failed(self) -> bool:
+        try:
+            self.check()
+        except SwiftDiffusionError:
+            return True
+        return False
 
     def _read_last(self, message: bytes) -> None:
         news = News.unpack(message)

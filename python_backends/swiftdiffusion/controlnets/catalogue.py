@@ -41,10 +41,21 @@ class Catalogue:
         is_ready: Callable[[str], bool],
         prefix: str,
         timeout_s: float,
+        is_usable: Callable[[str], bool] = lambda model: True,
     ) -> None:
-        """Args: how models are called, all with `prefix`, whether one is loaded, and how long one is waited for."""
+        """Open it.
+
+        Args:
+            call: how models are called.
+            list_models: names all whose names start with `prefix`, loaded or not.
+            is_ready: whether one is loaded.
+            prefix: before a ControlNet's name in that of a model for it alone.
+            timeout_s: how long a model's answer is waited for.
+            is_usable: whether one that is loaded may be called.
+        """
         self._call, self._list_models, self._is_ready = call, list_models, is_ready
         self._prefix, self._timeout_s = prefix, timeout_s
+        self._is_usable = is_usable
         self._entries: dict[str, _Entry] = {}
         self._turns: dict[str, Iterator[int]] = {}
 
@@ -69,10 +80,9 @@ class Catalogue:
 
     def _find_ready(self, name: str) -> list[str]:
         serving = [model for model, entry in self._entries.items() if name in entry.names]
-        ready = [model for model in serving if self._is_ready(model)]
+        ready = [model for model in serving if self._is_ready(model) and self._is_usable(model)]
         if not ready:
-            models = f" (model {', '.join(serving)})" if serving else ""
-            raise Unavailable(f"ControlNet {name!r} is not being served at the moment{models}")
+            raise Unavailable(f"ControlNet {name!r} is not being served at the moment")
         return ready
 
     def _known(self) -> set[str]:
@@ -86,7 +96,7 @@ class Catalogue:
         now = time.monotonic()
         fresh = []
         for model, entry in self._entries.items():
-            if not self._is_ready(model):
+            if not (self._is_ready(model) and self._is_usable(model)):
                 entry.current = False
             elif entry.answer is None and (anew or not entry.current) and now - entry.asked > AGAIN_S:
                 entry.answer, entry.asked = self._call(model, CONTROLNET, {}), now

@@ -1,33 +1,34 @@
 """Bringing back models whose process died or hangs: Triton restarts none, but unloads and loads one when it is told.
 
-That is told over the server's own HTTP port and not by the Python backend's ``unload_model`` and ``load_model``: those
-hold up their whole process, a lane, while the other model loads, and where loading fails or is not allowed
-they end the server now and then (tritonserver 2.51: an exception thrown while another one is handled).
+A call to a model whose process has died takes a second to fail, and makes tritonserver 2.51 keep that instance's 35
+threads and its shared memory for ever. So death is told from the processes themselves where it can be, and nobody
+calls a model that is under repair.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
-import socket
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import Future, as_completed
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from swiftdiffusion.controlnets.claim import Claim, is_announced
 from swiftdiffusion.errors import Lost, Unavailable
 
-PROBES = 4  # questions at a time: a model's instances share them, and one that is dead fails its own
+PROBES = 4  # questions at a time: a model's instances share them, and one that hangs answers none
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 300.0  # before the second repair in a row; doubled for each further one
 
 _log = logging.getLogger("swiftdiffusion")
 
 
 class ModelControl(Protocol):
-    """The server's models, as far as a repair needs them."""
+    """The server's models and their processes, as far as a repair needs them."""
 
     @property
     def server(self) -> str:
@@ -37,10 +38,16 @@ class ModelControl(Protocol):
         """Why models cannot be unloaded and loaded here; empty where they can."""
 
     def is_ready(self, model: str) -> bool:
-        """Whether the model is loaded."""
+        """Whether the model is loaded, which says nothing of its processes."""
+
+    def find_processes(self, model: str) -> frozenset[int]:
+        """The processes of the model's instances that are alive, a stopped one not among them."""
+
+    def is_process(self, model: str, process: int) -> bool:
+        """Whether `process` is one of them; far quicker."""
 
     def end_processes(self, model: str) -> None:
-        """Kill the processes of a model's instances, as far as there are any."""
+        """Kill the processes of the model's instances, as far as there are any."""
 
     def unload(self, model: str) -> None:
         """Begin to unload; raises Unavailable."""
@@ -48,17 +55,21 @@ class ModelControl(Protocol):
     def load(self, model: str) -> None:
         """Load, and return when it is ready; raises Unavailable."""
 
+    def clean_up(self) -> None:
+        """Remove what processes that died have left behind."""
+
 
 @dataclass
-class _Patient:
-    """One model's repairs in a row, none of which was followed by a picture."""
+class _Record:
+    """What is known of one model."""
 
-    repairs: int = 0
-    ended: float = float("-inf")
+    processes: frozenset[int] = frozenset()  # when it last did its part of a request
+    repairs: int = 0  # in a row, without a request done between them
+    ended: float = float("-inf")  # when the last one was over
     thread: threading.Thread | None = None
 
     def pause(self) -> float:
-        """Seconds until the next one may begin."""
+        """Seconds until the next repair may begin."""
         if not self.repairs:
             return 0.0
         after = min(FIRST_PAUSE_S * 2 ** (self.repairs - 1), LONGEST_PAUSE_S)
@@ -71,7 +82,7 @@ class Repairs:
     def __init__(self, control: ModelControl, ask: Callable[[str], Future[Any]], patience_s: float) -> None:
         """Args: the server's models; a question that a living model answers at once; seconds after which it hangs."""
         self._control, self._ask, self._patience_s = control, ask, patience_s
-        self._patients: dict[str, _Patient] = {}
+        self._records: defaultdict[str, _Record] = defaultdict(_Record)
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._has_refused = False
@@ -85,10 +96,11 @@ class Repairs:
             for model in models:
                 self.look_after(model)
             raise
-        with self._lock:
-            for model in models:
-                if patient := self._patients.get(model):
-                    patient.repairs = 0  # it did its part, so the next repair need not be held back
+        for model in models:
+            record = self._records[model]
+            record.repairs = 0
+            if not record.processes:
+                record.processes = self._control.find_processes(model)
 
     def look_after(self, model: str) -> None:
         """Repair a model if it needs to be. Returns at once; one that answers is left alone."""
@@ -98,33 +110,63 @@ class Repairs:
             self._has_refused = True
             return
         with self._lock:
-            patient = self._patients.setdefault(model, _Patient())
-            if patient.thread is None or not patient.thread.is_alive():
-                patient.thread = threading.Thread(
-                    target=self._repair, args=(model, patient), name=f"repair-{model}", daemon=True
+            record = self._records[model]
+            if record.thread is None or not record.thread.is_alive():
+                record.thread = threading.Thread(
+                    target=self._repair, args=(model, record), name=f"repair-{model}", daemon=True
                 )
-                patient.thread.start()
+                record.thread.start()
+
+    def is_usable(self, model: str) -> bool:
+        """Whether the model may be called: nobody repairs it, and none of its processes has died since it was used."""
+        if is_announced(self._name(model)):
+            return False
+        record = self._records[model]
+        if all(self._control.is_process(model, process) for process in record.processes):
+            return True
+        if self._control.refusal() or not self._has_died(model, record):  # loaded anew, by another lane say
+            return True
+        self.look_after(model)
+        return False
 
     def close(self) -> None:
         """Begin no further repair; none is waited for."""
         self._closed.set()
 
-    def _repair(self, model: str, patient: _Patient) -> None:
-        with hold_name(f"{self._control.server}-{model}") as held:
-            if not held or self._closed.wait(patient.pause()):  # another lane is at it, or all is over
+    def _name(self, model: str) -> str:
+        return f"repair-{self._control.server}-{model}"
+
+    def _repair(self, model: str, record: _Record) -> None:
+        with Claim(self._name(model)) as claim:
+            if not claim.held or not self._control.is_ready(model):  # whoever unloaded it had a reason
                 return
-            if not self._control.is_ready(model) or self._is_well(model):  # whoever unloaded it had a reason
+            if record.repairs:
+                claim.announce()
+                if self._closed.wait(record.pause()):
+                    return
+            if not self._has_died(model, record) and self._answers(model):
                 return
-            while not self._load_anew(model, patient) and not self._closed.wait(patient.pause()):
+            claim.announce()
+            while not self._load_anew(model, record) and not self._closed.wait(record.pause()):
                 if self._control.is_ready(model):  # somebody has seen to it
                     return
 
-    def _is_well(self, model: str) -> bool:
-        answers = [self._ask(model) for _ in range(PROBES)]
-        done, hanging = wait(answers, self._patience_s)
-        return not hanging and not any(isinstance(answer.exception(), Lost) for answer in done)
+    def _has_died(self, model: str, record: _Record) -> bool:
+        """Whether there are fewer processes than when it was well, or none."""
+        found = self._control.find_processes(model)
+        if len(found) < max(1, len(record.processes)):
+            return True
+        record.processes = found
+        return False
 
-    def _load_anew(self, model: str, patient: _Patient) -> bool:
+    def _answers(self, model: str) -> bool:
+        answers = [self._ask(model) for _ in range(PROBES)]
+        try:
+            return not any(isinstance(answer.exception(), Lost) for answer in as_completed(answers, self._patience_s))
+        except FutureTimeoutError:
+            return False
+
+    def _load_anew(self, model: str, record: _Record) -> bool:
         """Whether the model is loaded again."""
         started = time.monotonic()
         try:
@@ -138,22 +180,7 @@ class Repairs:
             _log.warning("model %r was lost and is loaded again, which took %.1f s", model, time.monotonic() - started)
             return True
         finally:
-            with self._lock:
-                patient.repairs += 1
-                patient.ended = time.monotonic()
-
-
-@contextlib.contextmanager
-def hold_name(name: str) -> Iterator[bool]:
-    """Whether this block alone, in all processes of the machine, holds the name; a process's end lets go of it.
-
-    The name is one in Linux's abstract socket namespace, which has no file to leave behind.
-    """
-    digest = hashlib.sha256(name.encode()).hexdigest()[:32]  # a socket's name is at most 107 bytes
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as holder:
-        try:
-            holder.bind(f"\0swiftdiffusion-repair-{digest}")
-        except OSError:
-            yield False
-        else:
-            yield True
+            self._control.clean_up()
+            record.processes = frozenset()
+            record.repairs += 1
+            record.ended = time.monotonic()

@@ -41,11 +41,16 @@ class LaneModel:
         # to each model; all ControlNets of a request, which run at the same time, may be one model's
         self._caller = self._bridge.open_caller(CALLS_A_CONTROLNET * configuration.controlnets_max)
         call, is_ready, prefix = self._caller.call, self._bridge.is_ready, configuration.controlnet_prefix
-        catalogue = Catalogue(
-            call, lambda: self._bridge.list_models(prefix), is_ready, prefix, configuration.controlnet_timeout_s
-        )
         repairs = Repairs(
             TritonModelControl(is_ready), lambda model: call(model, CONTROLNET, {}), configuration.controlnet_patience_s
+        )
+        catalogue = Catalogue(
+            call,
+            lambda: self._bridge.list_models(prefix),
+            is_ready,
+            prefix,
+            configuration.controlnet_timeout_s,
+            repairs.is_usable,
         )
         return Lane(configuration, placement, call, catalogue, repairs)
 
