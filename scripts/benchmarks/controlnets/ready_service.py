@@ -43,9 +43,6 @@ class ReadyEngine:
         """None."""
         return {}
 
-    def refit(self, weights: Any) -> None:
-        """Nothing to change."""
-
     def weights_changed(self, names: Any) -> None:
         """Nothing has."""
 
@@ -69,7 +66,10 @@ def main() -> None:
     def lend(check: Callable[[], None]) -> Iterator[LoadedControlNet]:
         yield controlnet
 
-    prompts, image = (torch.zeros(shape, device=placement.device, dtype=placement.dtype) for shape in ((batch, 1), (1, 3, height, width)))
+    prompts, image = (
+        torch.zeros(shape, device=placement.device, dtype=placement.dtype)
+        for shape in ((batch, 1), (1, 3, height, width))
+    )
     attached = Attached(torch.zeros(form["steps"], device=placement.device), prompts, prompts, prompts, image)
     print(READY, flush=True)
     for line in sys.stdin:
