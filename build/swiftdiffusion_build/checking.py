@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from swiftdiffusion.adapters.targets import is_layer
-from swiftdiffusion.engines import Engine
+from swiftdiffusion.engines import Engine, refit
 from swiftdiffusion.engines.tensorrt.records import Size
 from swiftdiffusion_build.export.subjects import Subject
 from swiftdiffusion_build.export.tracing import make_inputs
@@ -73,8 +73,8 @@ def check_refits(subject: Subject, make: Make, inputs: tuple[Any, ...], toleranc
     def fresh(*refits: Mapping[str, Tensor]) -> list[Tensor]:
         engine = make(subject)
         run(engine, inputs)  # a captured graph is there before the first refit
-        for refit in refits:
-            engine.refit(refit)
+        for altered in refits:
+            refit(engine, altered)
         return run(engine, inputs)
 
     plain, with_first, with_second = fresh(), fresh(first), fresh(second)
@@ -83,7 +83,7 @@ def check_refits(subject: Subject, make: Make, inputs: tuple[Any, ...], toleranc
     current: Mapping[str, Tensor] = {}
     for wanted in (first, second, first, {}):
         # the union: what the last set had and the next has not goes back to the base
-        engine.refit({**{name: base[name] for name in current}, **wanted})
+        refit(engine, {**{name: base[name] for name in current}, **wanted})
         current = wanted
         held.append(run(engine, inputs))
     expected = [plain, with_first, with_second, with_first, plain]

@@ -102,12 +102,15 @@ def _configure(
 
 def _place(config: ModelConfig, placement: ServerPlacement) -> None:
     groups = {
-        "diffusion": placement.lanes,
+        "diffusion": {name: gpus[:1] for name, gpus in placement.lanes.items()},
         "text_encoder": {"": placement.text_encoder},
         "vae": {"": placement.vae_decoder},
     }
     if config.backend in groups:
         write_instance_groups(config, groups[config.backend])
+    pairs = [f"cuda:{gpus[0]}=cuda:{gpus[1]}" for gpus in placement.lanes.values() if len(gpus) > 1]
+    if pairs and config.backend == "diffusion":
+        _set(config, second_gpu=", ".join(pairs))
 
 
 def _set(config: ModelConfig, **parameters: object) -> None:

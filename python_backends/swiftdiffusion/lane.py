@@ -65,7 +65,7 @@ class LaneConfiguration(NetworkConfiguration, StoreConfiguration, Limits):
     controlnet_patience_s: float = 30.0  # one that has failed and answers nothing for so long is killed and loaded anew
     controlnet_transport: str = "auto"  # one of TRANSPORTS
     controlnet_timeout_s: float = 2.0  # silence of a ControlNet, or a step's delay, that counts as its death
-    second_gpu: str = ""  # cuda:N: where the negative half of guidance is predicted, beside the other
+    second_gpu: str = ""  # where the negative half of guidance is predicted: see `choose_second`
 
     def __post_init__(self) -> None:
         NetworkConfiguration.__post_init__(self)

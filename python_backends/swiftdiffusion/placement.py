@@ -91,21 +91,30 @@ def choose_placement(device: str, dtype: str, instance_kind: str, instance_devic
     return Placement(place, DTYPES[dtype])
 
 
-def choose_second(device: str, first: Placement) -> list[Placement]:
-    """The placement of a lane's second GPU, if it has one: `device` is empty or another ``cuda:N`` than the first's.
+def choose_second(parameter: str, first: Placement) -> list[Placement]:
+    """The placement of a lane's second GPU, if it has one.
+
+    Args:
+        parameter: empty; ``cuda:N`` for a single lane; ``cuda:0=cuda:1, cuda:2=cuda:3`` where lanes on several GPUs
+            have one each.
+        first: the lane's.
 
     Raises:
-        InvalidArgument: anything else.
+        InvalidArgument: anything else, or a GPU that is not there or is the lane's own.
     """
-    if not device:
-        return []
-    gpus = {f"cuda:{number}" for number in range(torch.cuda.device_count())}
-    if first.device.type != "cuda" or device not in gpus - {f"cuda:{first.device.index or 0}"}:
-        raise InvalidArgument(
-            f"parameter 'second_gpu' is {device!r} beside {first.device}; allowed: none, or another GPU of "
-            f"{', '.join(sorted(gpus)) or 'those that torch sees, which are none'}"
-        )
-    return [Placement(torch.device(device), first.dtype)]
+    home = f"cuda:{first.device.index or 0}"
+    pairs = [part.strip().rpartition("=") for part in parameter.split(",")] if parameter else []
+    for owner, _, second in pairs:
+        if owner and owner != home:
+            continue
+        gpus = {f"cuda:{number}" for number in range(torch.cuda.device_count())}
+        if first.device.type != "cuda" or second not in gpus - {home}:
+            raise InvalidArgument(
+                f"parameter 'second_gpu' gives {second!r} to the lane on {first.device}; allowed: another GPU of "
+                f"{', '.join(sorted(gpus)) or 'those that torch sees, which are none'}"
+            )
+        return [Placement(torch.device(second), first.dtype)]
+    return []
 
 
 def set_threads(count: int) -> None:

@@ -11,6 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import tritonclient.grpc
+import tritonclient.http
+from tritonclient.utils import InferenceServerException
 
 from launch.paths import CHECKOUT
 from launch.ports import Ports, choose_free_ports
@@ -157,6 +160,23 @@ def test_options_reach_tritonserver(start):
     script.wait_for("Ctrl-C stops the server")
     script.wait_for(r"server_id +\| by-the-way")
     assert re.search(r"models +none", script.output.read_text())
+
+
+def test_only_the_servers_own_models_may_load_models(serve):
+    """Who may load a model may have it run code."""
+    with serve(REPOSITORY, python_backends=BACKENDS) as server:
+        assert server.list_models() == ["echo"]
+        with tritonclient.http.InferenceServerClient(server.http_url) as http:
+            with pytest.raises(InferenceServerException, match="restricted"):
+                http.load_model("echo")
+            with pytest.raises(InferenceServerException, match="restricted"):
+                http.unload_model("echo")
+            assert http.is_model_ready("echo")
+        with tritonclient.grpc.InferenceServerClient(server.grpc_url) as grpc:
+            with pytest.raises(InferenceServerException, match="restricted"):
+                grpc.load_model("echo")
+            with pytest.raises(InferenceServerException, match="restricted"):
+                grpc.unload_model("echo")
 
 
 def test_taken_port_is_named_with_its_option(start):

@@ -7,7 +7,7 @@ from swiftdiffusion.controlnets.catalogue import Catalogue
 from swiftdiffusion.engines.torch_engine import TorchEngine
 from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.lane import Lane, LaneConfiguration
-from swiftdiffusion.placement import NetworkConfiguration, Placement
+from swiftdiffusion.placement import NetworkConfiguration, Placement, choose_second
 from swiftdiffusion.services.controlnet import ControlNetConfiguration, ControlNetService
 from swiftdiffusion.services.vae_decoder import VaeDecoderConfiguration, VaeDecoderService
 
@@ -65,3 +65,29 @@ def test_every_model_warms_up(tmp_path, monkeypatch):
         ("UNetDecoder", (2, 96, 8, 6)),
         ("Advance", (2, 4, 32, 24)),
     ]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "lane", "second"),
+    [
+        ("", 0, None),
+        ("cuda:1", 0, 1),
+        ("cuda:0=cuda:1, cuda:2=cuda:3", 0, 1),
+        ("cuda:0=cuda:1, cuda:2=cuda:3", 2, 3),
+        ("cuda:0=cuda:1, cuda:2=cuda:3", 1, None),
+    ],
+)
+def test_each_lane_finds_its_second_gpu(monkeypatch, parameter, lane, second):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    first = Placement(torch.device("cuda", lane), torch.float16)
+    expected = [] if second is None else [Placement(torch.device("cuda", second), torch.float16)]
+    assert choose_second(parameter, first) == expected
+
+
+@pytest.mark.parametrize("parameter", ["cuda:0", "cuda:4", "cpu", "1", "cuda:0=cuda:0"])
+def test_a_second_gpu_that_is_none_is_refused(monkeypatch, parameter):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    with pytest.raises(InvalidArgument, match=r"'second_gpu' gives .* to the lane on cuda:0; allowed: another GPU of"):
+        choose_second(parameter, Placement(torch.device("cuda:0"), torch.float16))
+    with pytest.raises(InvalidArgument, match="lane on cpu"):
+        choose_second("cuda:1", CPU)

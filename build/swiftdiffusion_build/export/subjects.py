@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.networks.controlnet import load_controlnet
 from swiftdiffusion.networks.network import Network
 from swiftdiffusion.networks.text_encoder import load_text_encoders
@@ -35,10 +36,24 @@ class Subject:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A diffusers pipeline of the SDXL family and the folders of ControlNets for it."""
+    """A diffusers pipeline of the SDXL family and the folders of ControlNets for it.
+
+    Raises:
+        InvalidArgument: two ControlNets of one name, which is their folder's.
+    """
 
     pipeline: Path
     controlnets: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        places: dict[str, Path] = {}
+        for folder in self.controlnets:
+            if folder.name in places:
+                raise InvalidArgument(
+                    f"two ControlNets are called {folder.name!r}: {places[folder.name]} and {folder}; allowed: folders "
+                    "with different names, which requests then use"
+                )
+            places[folder.name] = folder
 
     @property
     def pixels_per_latent(self) -> int:

@@ -11,6 +11,7 @@ from swiftdiffusion.errors import InvalidArgument, shorten
 Gpus = tuple[int, ...]  # as CUDA counts them, an instance of the model on each
 CPU: Gpus = ()
 
+LANE_GPUS_MAX = 2
 _LANE_NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")  # it becomes the name of Triton's instance
 
 
@@ -24,7 +25,7 @@ class ServerPlacement:
 
     text_encoder: Gpus
     vae_decoder: Gpus
-    lanes: Mapping[str, Gpus]
+    lanes: Mapping[str, Gpus]  # of two, the second predicts guidance's negative half
     controlnets: Mapping[str, Gpus] = field(default_factory=dict)  # as requests name them
 
     def __post_init__(self) -> None:
@@ -40,10 +41,10 @@ class ServerPlacement:
         for name, gpus in self.lanes.items():
             if not _LANE_NAME.fullmatch(name):
                 raise InvalidArgument(f"a lane is called {shorten(name)}; allowed: up to 32 letters, digits, _ and -")
-            if len(gpus) > 1:
+            if len(gpus) > LANE_GPUS_MAX:
                 raise InvalidArgument(
-                    f"lanes.{name} names {len(gpus)} GPUs, {list(gpus)}; allowed: one, since guidance split over two "
-                    "GPUs is not served yet (for two pictures at a time, write two lanes)"
+                    f"lanes.{name} names {len(gpus)} GPUs, {list(gpus)}; allowed: one, or two that share the work of "
+                    "guidance (for several pictures at a time, write several lanes)"
                 )
             for gpu in gpus:
                 if gpu in owners:
@@ -52,7 +53,7 @@ class ServerPlacement:
                         "each other; allowed: a GPU of its own for each lane"
                     )
                 owners[gpu] = name
-        if owners and len(owners) < len(self.lanes):
+        if owners and not all(self.lanes.values()):
             raise InvalidArgument("some lanes are on a GPU and others on the CPU; allowed: one kind for all of them")
 
     def entries(self) -> dict[str, Gpus]:

@@ -60,7 +60,9 @@ class RemoteStore:
         protocol = location.partition("://")[0]
         try:
             self._files, self._root = fsspec.url_to_fs(location, **_bound_sockets(protocol, timeout_s))
-        except (ValueError, ImportError) as error:
+            if protocol in S3:
+                self._files.connect()  # reads all of AWS's interface, for seconds that no answer shall be charged with
+        except Exception as error:  # also what only a client of that protocol knows, as of credentials
             raise InvalidArgument(f"The LoRA location {location!r} cannot be opened: {error}") from None
         self._open_options = {"block_size": 0} if protocol in STREAMED else {"block_size": CHUNK}
         self._cache = cache

@@ -82,6 +82,8 @@ class ControlNetLibrary:
             image = empty.pooled.new_zeros((1, 3, height, width))
             timestep = sample.new_ones((), dtype=torch.float32)
             engine(sample, timestep, empty.prompt_embeds, empty.pooled, empty.time_ids, image)
+        if self._placement.device.type == "cuda":
+            torch.cuda.synchronize(self._placement.device)  # other threads use it on streams of their own
         return loaded
 
     def _folder(self, name: str) -> Path:

@@ -1,12 +1,8 @@
 """Bringing back models whose process died or hangs: Triton restarts none, but unloads and loads one when it is told.
 
-That is told over the server's own HTTP port and not by the Python backend's ``unload_model`` and ``load_model``: those
-hold up their whole process, a lane, while the other model loads, and where loading fails or is not allowed
-they end the server now and then (tritonserver 2.51: an exception thrown while another one is handled).
-
-A call to a model whose process has died makes tritonserver 2.51 keep that instance's 35 threads and its shared memory
-for ever, and calls under way when it is unloaded hold up those who made them until it is loaded again. So death is
-told from the processes themselves, and nobody calls a model that is under repair.
+A call to a model whose process has died takes a second to fail, and makes tritonserver 2.51 keep that instance's 35
+threads and its shared memory for ever. So death is told from the processes themselves where it can be, and nobody
+calls a model that is under repair.
 """
 
 from __future__ import annotations
@@ -26,7 +22,6 @@ from swiftdiffusion.controlnets.claim import Claim, is_announced
 from swiftdiffusion.errors import Lost, Unavailable
 
 PROBES = 4  # questions at a time: a model's instances share them, and one that hangs answers none
-SETTLE_S = 1.5  # calls under way when a process is killed have failed then: Triton looks every second
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 300.0  # before the second repair in a row; doubled for each further one
 
 _log = logging.getLogger("swiftdiffusion")
@@ -176,7 +171,6 @@ class Repairs:
         started = time.monotonic()
         try:
             self._control.end_processes(model)  # one that hangs would not unload
-            self._closed.wait(SETTLE_S)
             self._control.unload(model)
             self._control.load(model)
         except Unavailable as error:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from swiftdiffusion.engines.cuda_graph_engine import CudaGraphEngine
@@ -30,13 +31,19 @@ class Engine(Protocol):
         """Begin a picture's steps on these inputs, of which only the steady ones stay; see `Session`."""
 
     def parameters(self) -> Mapping[str, Tensor]:
-        """The live weights by the names that they have in the checkpoint."""
-
-    def refit(self, weights: Mapping[str, Tensor]) -> None:
-        """Overwrite the named weights; what runs next sees them."""
+        """The live weights by the names that they have in the checkpoint; written in order with the calls."""
 
     def weights_changed(self, names: Collection[str]) -> None:
-        """Say that these live weights were written without `refit`; what runs next sees them."""
+        """Say that these live weights were written; what runs next sees them, and what ran before did not."""
+
+
+@torch.inference_mode()
+def refit(engine: Engine, weights: Mapping[str, Tensor]) -> None:
+    """Overwrite an engine's named weights, in order with its calls; LoRAs go the same way, by one kernel."""
+    live = engine.parameters()
+    for name, weight in weights.items():
+        live[name].copy_(weight, non_blocking=True)
+    engine.weights_changed(weights)
 
 
 KINDS: dict[str, Callable[[Network, Placement, int], Engine]] = {"torch": TorchEngine, "cuda_graph": CudaGraphEngine}

@@ -35,12 +35,5 @@ class TorchEngine:
         """The live weights by name."""
         return self._weights
 
-    @torch.inference_mode()
-    def refit(self, weights: Mapping[str, Tensor]) -> None:
-        """Copy into the named weights, in place and in order with the calls around it."""
-        for name, weight in weights.items():
-            self._weights[name].copy_(weight, non_blocking=True)
-        self.weights_changed(weights)
-
     def weights_changed(self, names: Collection[str]) -> None:
         """Nothing to do: every call reads the live weights."""

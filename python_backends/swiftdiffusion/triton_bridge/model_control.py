@@ -1,60 +1,69 @@
-"""Unloading and loading models of the server that this process belongs to, over its own HTTP port.
+"""Unloading and loading models of the server that this process belongs to, over its own gRPC port.
 
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_model_repository.md
+
+The other ways of tritonserver 2.51 do harm: a load over HTTP holds up every connection of its clients until it is done,
+and the Python backend's ``unload_model`` and ``load_model`` hold up the whole process that calls them, a lane, and end
+the server now and then where they fail.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import http.client
 import os
+import select
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
 
 from swiftdiffusion.errors import Unavailable
 from swiftdiffusion.triton_bridge.shared_memory import find_orphans, free
 from swiftdiffusion.triton_bridge.stubs import PROC, STOPPED, STUB, list_children, read_arguments, read_status
 
+END_S = 5.0  # a process that was killed has ended by then, unless the kernel holds it
 LOAD_S = 600.0  # for large models from cold disks
 EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+HEADER_PREFIX = "triton-grpc-protocol-"  # tritonserver's, before a restricted protocol's key
 
 
 @dataclass(frozen=True)
 class RepositoryApi:
     """Where a tritonserver takes orders about its models."""
 
-    host: str
-    port: int
+    url: str
     headers: dict[str, str]  # without which it refuses
-    refusal: str  # why it cannot be used, or nothing
+    refusal: str  # why it takes none, or nothing
 
 
 def read_repository_api(arguments: Sequence[str]) -> RepositoryApi:
     """Read it off tritonserver's arguments, in any of the ways in which getopt takes them."""
-    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--model-control-mode", default="none")
-    parser.add_argument("--allow-http", default="true")
-    parser.add_argument("--http-address", default="0.0.0.0")
-    parser.add_argument("--http-port", type=int, default=8000)
-    parser.add_argument("--http-restricted-api", action="append", default=[])
+    parser.add_argument("--allow-grpc", default="true")
+    parser.add_argument("--grpc-use-ssl", default="false")
+    parser.add_argument("--grpc-address", default="0.0.0.0")
+    parser.add_argument("--grpc-port", default="8001")
+    parser.add_argument("--grpc-restricted-protocol", action="append", default=[])
     options, _ = parser.parse_known_args(arguments)
     refusal = ""
     if options.model_control_mode != "explicit":
         refusal = "tritonserver was started without --model-control-mode=explicit --load-model=*"
-    elif options.allow_http.lower() not in ("true", "1"):
-        refusal = "tritonserver was started with --allow-http=false, and models are unloaded and loaded over HTTP"
+    elif options.allow_grpc.lower() not in ("true", "1") or options.grpc_use_ssl.lower() in ("true", "1"):
+        refusal = "models are loaded anew over gRPC, and tritonserver was started without it or with TLS for it"
     headers = {}
-    for restriction in options.http_restricted_api:
-        apis, _, key = restriction.partition(":")
-        if "model-repository" in apis.split(","):
-            name, _, value = key.partition("=")
-            headers[name] = value
-    host = EVERY_ADDRESS.get(options.http_address, options.http_address)
-    return RepositoryApi(host, options.http_port, headers, refusal)
+    for restriction in options.grpc_restricted_protocol:
+        protocols, _, pair = restriction.partition(":")
+        if "model-repository" in protocols.split(","):
+            key, _, value = pair.partition("=")
+            headers[f"{HEADER_PREFIX}{key}"] = value
+    host = EVERY_ADDRESS.get(options.grpc_address, options.grpc_address)
+    host = f"[{host}]" if ":" in host else host
+    return RepositoryApi(f"{host}:{options.grpc_port}", headers, refusal)
 
 
 class TritonModelControl:
@@ -97,13 +106,14 @@ class TritonModelControl:
         )
 
     def end_processes(self, model: str) -> None:
-        """Kill the stubs of the model's instances."""
+        """Kill the stubs of the model's instances, and wait until they have ended."""
         for process in list_children(self._server):
             with contextlib.suppress(OSError):  # ended meanwhile
                 handle = os.pidfd_open(process)
                 try:  # the handle is of one process for ever, so what is looked at is what is killed
                     if self.is_process(model, process):
                         signal.pidfd_send_signal(handle, signal.SIGKILL)
+                        select.select([handle], [], [], END_S)
                 finally:
                     os.close(handle)
 
@@ -115,20 +125,18 @@ class TritonModelControl:
     def unload(self, model: str) -> None:
         """Begin to unload; raises Unavailable."""
         self._orphans = find_orphans(self._server)
-        self._post(f"/v2/repository/models/{quote(model)}/unload")
+        with self._connect() as client:
+            client.unload_model(model, headers=self._api.headers, client_timeout=LOAD_S)
 
     def load(self, model: str) -> None:
         """Load, and return when it is ready; raises Unavailable."""
-        self._post(f"/v2/repository/models/{quote(model)}/load")
+        with self._connect() as client:
+            client.load_model(model, headers=self._api.headers, client_timeout=LOAD_S)
 
-    def _post(self, path: str) -> None:
-        connection = http.client.HTTPConnection(self._api.host, self._api.port, timeout=LOAD_S)
-        with contextlib.closing(connection):
-            try:
-                connection.request("POST", path, b"{}", self._api.headers)
-                answer = connection.getresponse()
-                text = answer.read().decode(errors="replace")
-            except (OSError, http.client.HTTPException) as error:
-                raise Unavailable(f"the server's HTTP port {self._api.port} does not answer: {error}") from None
-        if answer.status != http.HTTPStatus.OK:
-            raise Unavailable(f"the server answered {path} with {answer.status}: {text}")
+    @contextlib.contextmanager
+    def _connect(self) -> Iterator[triton.InferenceServerClient]:
+        try:
+            with triton.InferenceServerClient(self._api.url) as client:
+                yield client
+        except InferenceServerException as error:
+            raise Unavailable(f"the server says {error.message()}") from None

@@ -43,9 +43,6 @@ class ReadyEngine:
         """None."""
         return {}
 
-    def refit(self, weights: Any) -> None:
-        """Nothing to change."""
-
     def weights_changed(self, names: Any) -> None:
         """Nothing has."""
 

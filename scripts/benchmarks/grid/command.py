@@ -70,7 +70,7 @@ def work(options: argparse.Namespace) -> int:
     with Progress("preparing the checkpoint") as progress:
         deployment = Deployment(options, progress)
     checkpoint = deployment.checkpoint
-    lane = deployment.tuning.lane
+    setting = deployment.setting
     small = checkpoint.name == "shapes"
     steps_of_rows = options.steps or ([4] if small else [50, 30])
     requests = options.requests or (3 if small else 20)
@@ -87,7 +87,7 @@ def work(options: argparse.Namespace) -> int:
     with MemoryWatch() as memory:
         for system in options.systems:
             rows = [(add_ons, steps) for steps in steps_of_rows for add_ons in options.configurations]
-            wanted = [row for row in rows if not report.has(describe_row(system, *row, lane))]
+            wanted = [row for row in rows if not report.has(describe_row(system, *row, setting))]
             if wanted:
                 measure_system(system, wanted, requests, options, deployment, memory, report)
     print(format_rows(report.rows, report.bars))
@@ -113,7 +113,7 @@ def measure_system(
             with deployment.serve(system, progress) as (server, repository):
                 for add_ons, steps in rows:
                     progress.update(f"{add_ons}, {steps} steps")
-                    row = describe_row(system, add_ons, steps, deployment.tuning.lane)
+                    row = describe_row(system, add_ons, steps, deployment.setting)
                     try:
                         memory.restart()
                         row |= measure_row(system, add_ons, steps, requests, options, deployment, server, repository)
@@ -123,7 +123,7 @@ def measure_system(
                     report.add(row)
         except LaunchError as problem:
             for add_ons, steps in rows:
-                row = describe_row(system, add_ons, steps, deployment.tuning.lane)
+                row = describe_row(system, add_ons, steps, deployment.setting)
                 if not report.has(row):
                     report.add({**row, "failed": str(problem)})
 

@@ -9,7 +9,7 @@ from PIL import Image
 from benchmarks.bars import Bar, format_bars
 from benchmarks.chart import draw_chart
 from benchmarks.grid.rows import Row
-from benchmarks.serving.systems import LABELS
+from benchmarks.serving.systems import BEST, LABELS, OURS, STOCK
 from benchmarks.table import format_table
 
 HEADER = ("steps, add-ons", "system", "mean, s", "p50", "p95", "p99", "GPUs", "images/GPU-min", "memory, GB", "outside")
@@ -37,7 +37,8 @@ def draw_rows(rows: Sequence[Row], checkpoint: str) -> Image.Image:
         groups = panels.setdefault(f"{row['steps']} steps, mean, s", {})
         groups.setdefault(row["add_ons"], dict.fromkeys(LABELS.values()))[LABELS[row["system"]]] = row["mean_s"]
     title = f"{checkpoint}: ControlNets/LoRAs, one request at a time"
-    return draw_chart(title, "through tritonserver; shorter is better", list(LABELS.values()), panels or {"": {}})
+    series = [LABELS[system] for system in (STOCK, BEST, OURS)]
+    return draw_chart(title, "through tritonserver; shorter is better", series, panels or {"": {}})
 
 
 def _format(row: Row) -> list[str]:

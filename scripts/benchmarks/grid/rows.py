@@ -16,7 +16,7 @@ QUANTILES = {"p50_s": 0.5, "p95_s": 0.95, "p99_s": 0.99}
 
 
 def describe_row(system: str, add_ons: AddOns, steps: int, lane: Mapping[str, str]) -> Row:
-    """What a row is about, by which it is told from the others; `lane` has our lane's further parameters."""
+    """What a row is about, by which it is told from the others; `lane` has our lane's parameters and placement."""
     return {"system": system, "add_ons": str(add_ons), "steps": steps, "lane": dict(lane) if system == OURS else {}}
 
 

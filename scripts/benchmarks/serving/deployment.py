@@ -60,6 +60,8 @@ class Deployment:
         self.checkpoint = prepare_checkpoint(name, self._folder, progress)
         self.adapters = FreshAdapters(self.checkpoint.lora_files, self._folder / "fresh_adapters")
         self.tuning = Tuning(lane=dict(options.lane))
+        # what tells rows of ours from those of another run
+        self.setting = {**self.tuning.lane, **({"placement": options.placement.stem} if options.placement else {})}
 
     @contextmanager
     def serve(self, system: str, progress: Progress) -> Iterator[tuple[Server, SystemRepository]]:

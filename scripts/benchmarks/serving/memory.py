@@ -8,7 +8,7 @@ import threading
 from types import TracebackType
 
 PERIOD_MS = 200
-QUERY = ("nvidia-smi", "--query-gpu=index,memory.used", "--format=csv,noheader,nounits", f"-lms={PERIOD_MS}")
+QUERY = ("nvidia-smi", "--query-gpu=index,memory.used", "--format=csv,noheader,nounits", f"--loop-ms={PERIOD_MS}")
 
 
 class MemoryWatch:

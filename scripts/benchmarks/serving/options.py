@@ -30,7 +30,7 @@ def add_serving_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compile", action="store_true", help="`best` with torch.compile also without a GPU")
     parser.add_argument("--engine", default="auto", help="ours, as the models' parameter (default: auto)")
     parser.add_argument(
-        "--placement", type=Path, metavar="FILE", help="ours, as scripts/build has it (default: what that suggests)"
+        "--placement", type=Path, metavar="FILE", help="ours, as scripts/build has it; rows are told apart by its name"
     )
     parser.add_argument(
         "--lane",

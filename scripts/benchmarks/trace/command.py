@@ -6,8 +6,9 @@ import argparse
 import json
 import statistics
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from benchmarks.serving.options import add_serving_options
@@ -26,8 +27,9 @@ DESCRIPTION = """\
 Send each system requests with the add-ons of production (the shares of ControlNets and LoRAs of two services, their
 popularity, so that caches have something to hit) one by one, and then as a Poisson process at several rates, given as
 shares of what it can serve one by one, whether earlier ones are answered or not. Throughput at p95 of at most twice the
-unloaded one, hit rates, queue time, failures. trace.json is rewritten after each row. Of this project one request of
-each --timelines is written as trace events for https://ui.perfetto.dev, too: timeline-<controlnets>-<loras>.json.
+unloaded one, hit rates, queue time, failures. trace.json is rewritten after each row, trace.png is drawn at the end. Of
+this project one request of each of --timelines is written as trace events for https://ui.perfetto.dev, too:
+timeline-<controlnets>-<loras>.json.
 """
 CACHED = 10  # LoRAs for which our host cache has room, of --adapters
 
@@ -44,8 +46,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="rates, as shares of what comes one by one (default: 0.5 0.7 0.9; none: only timelines)",
     )
-    parser.add_argument("--requests", type=int, metavar="N", help="at each rate (default: 40; of shapes 10)")
-    parser.add_argument("--unloaded", type=int, metavar="N", help="one by one, before (default: 12; of shapes 6)")
+    parser.add_argument("--requests", type=int, metavar="N", help="at each rate (default: 40; of shapes 6)")
+    parser.add_argument("--unloaded", type=int, metavar="N", help="one by one, before (default: 12; of shapes 4)")
     parser.add_argument("--adapters", type=int, default=60, metavar="N", help="LoRAs there are (default: %(default)s)")
     parser.add_argument("--steps", type=int, metavar="N", help="Euler steps (default: 30; of shapes 4)")
     parser.add_argument(
@@ -63,7 +65,7 @@ def work(options: argparse.Namespace) -> int:
     # Only now, in the environment: what follows is not of the standard library.
     from benchmarks.runs import GrowingReport
     from benchmarks.serving.deployment import Deployment
-    from benchmarks.trace.results import format_rows, judge
+    from benchmarks.trace.results import draw_rows, format_rows, judge
     from benchmarks.trace.rows import is_same
 
     if options.loads and not all(0 < load < 2 for load in options.loads):
@@ -72,8 +74,8 @@ def work(options: argparse.Namespace) -> int:
         deployment = Deployment(options, progress)
     small = deployment.checkpoint.name == "shapes"
     options.steps = options.steps or (4 if small else 30)
-    options.requests = options.requests or (10 if small else 40)
-    options.unloaded = options.unloaded or (6 if small else 12)
+    options.requests = options.requests or (6 if small else 40)
+    options.unloaded = options.unloaded or (4 if small else 12)
     deployment.tuning = replace(deployment.tuning, cache_mb=count_cache_mb(deployment.checkpoint))
     checkpoint = deployment.checkpoint
     report = GrowingReport(
@@ -93,6 +95,8 @@ def work(options: argparse.Namespace) -> int:
             measure_system(system, options, deployment, report, progress)
     if report.rows:
         print(format_rows(report.rows, report.bars))
+    if (chart := draw_rows(report.rows, checkpoint.name)) is not None:
+        chart.save(options.out / "trace.png")
     print(f"\nSaved in {shorten(options.out)}/")
     return int(any("failed" in row for row in report.rows))
 
@@ -133,17 +137,21 @@ def measure_service(
     from benchmarks.trace.rows import UNLOADED, describe_row, summarise
 
     model, checkpoint = MODELS[system], deployment.checkpoint
-    requests = draw_requests(service, names, checkpoint, options, options.unloaded + options.requests)
+    # others at each rate: what was asked for before would be in the caches
+    drawn = draw_requests(service, names, checkpoint, options)
+    first, *others = (
+        list(islice(drawn, count)) for count in (options.unloaded, *[options.requests] * len(options.loads))
+    )
     progress.update(f"service {service}, one by one")
-    warm_up = ask_in_turn(server.grpc_url, model, choose_warm_up(requests))
+    warm_up = ask_in_turn(server.grpc_url, model, choose_warm_up([*first, *chain(*others)]))
     if failure := next((reply.failure for reply in warm_up if reply.failure), None):
         raise LaunchError(failure)
-    alone = ask_in_turn(server.grpc_url, model, requests[: options.unloaded])
+    alone = ask_in_turn(server.grpc_url, model, first)
     report.add({**describe_row(system, service, UNLOADED, options.steps), **summarise(alone, None, None)})
     answered = [reply.seconds for reply in alone if not reply.failure]
     if not answered:
         raise LaunchError(f"no request was answered: {alone[0].failure}")
-    for load in options.loads:
+    for load, requests in zip(options.loads, others, strict=True):
         row = describe_row(system, service, load, options.steps)
         if report.has(row):
             continue
@@ -151,28 +159,26 @@ def measure_service(
         progress.update(f"service {service}, {60 * rate:.1f} a minute")
         before = read_queueing(server, model)
         arrivals = draw_arrivals(rate, options.requests)
-        replies = send_open_loop(server.grpc_url, model, requests[options.unloaded :], arrivals)
+        replies = send_open_loop(server.grpc_url, model, requests, arrivals)
         queued = read_queueing(server, model).since(before)
         report.add({**row, **summarise(replies, rate, queued)})
 
 
 def draw_requests(
-    service: str, names: list[str], checkpoint: ServedCheckpoint, options: argparse.Namespace, count: int
-) -> list[Request]:
-    """The requests of a service, as production draws them; prompts are all different."""
+    service: str, names: list[str], checkpoint: ServedCheckpoint, options: argparse.Namespace
+) -> Iterator[Request]:
+    """Endlessly many requests of a service, as production draws them; prompts are all different."""
     from benchmarks.serving.checkpoints import add_controlnets, add_loras, make_request
     from benchmarks.trace.production import SERVICES, draw_add_ons
 
     controlnets = [folder.name for folder in checkpoint.controlnets]
     draws = draw_add_ons(SERVICES[service], len(controlnets), len(names))
-    return [
-        {
+    for number, draw in enumerate(draws):
+        yield {
             **make_request(checkpoint, number, options.steps, options.output_format),
             **add_controlnets(checkpoint, [controlnets[rank] for rank in draw.controlnets]),
             **add_loras([names[rank] for rank in draw.loras]),
         }
-        for number, draw in enumerate(islice(draws, count))
-    ]
 
 
 def choose_warm_up(requests: list[Request]) -> list[Request]:

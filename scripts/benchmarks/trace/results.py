@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from PIL import Image
+
 from benchmarks.bars import Bar, divide, format_bars
+from benchmarks.lines import draw_lines
 from benchmarks.serving.systems import BEST, LABELS, OURS, STOCK
 from benchmarks.table import format_table
 from benchmarks.trace.rows import UNLOADED, Row, find_throughput
@@ -43,6 +46,20 @@ def format_rows(rows: Sequence[Row], bars: Mapping[str, Bar]) -> str:
     tables = [format_table(HEADER, [_format(row) for row in ordered])]
     tables.append(format_table(["service, system", "images/min at p95 ≤ 2 × unloaded"], carried))
     return "\n\n".join([*tables, *failures, format_bars(bars)])
+
+
+def draw_rows(rows: Sequence[Row], checkpoint: str) -> Image.Image | None:
+    """p95 by what was answered in a minute, a line for each system and service; None where there is no rate."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for row in sorted(rows, key=lambda row: row.get("images_per_minute", 0.0)):
+        if row["load"] != UNLOADED and row.get("p95_s"):
+            name = f"{row['system']}, {row['service']}"
+            series.setdefault(name, []).append((row["images_per_minute"], row["p95_s"]))
+    if not series:
+        return None
+    highest = max(seconds for points in series.values() for _, seconds in points)
+    title = f"{checkpoint}: p95 in seconds, by load; lower and further right is better"
+    return draw_lines(title, "images a minute", series, (0.0, highest))
 
 
 def _format(row: Row) -> list[str]:

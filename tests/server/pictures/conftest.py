@@ -53,6 +53,12 @@ def ask_over(client, model="swiftdiffusion", timeout=None, **inputs):
     return read_answer(client.infer(model, make_inputs(module, inputs), **options))
 
 
+@pytest.fixture(scope="session", name="make_inputs")
+def give_make_inputs():
+    """`make_inputs(tritonclient.grpc, {"steps": 3})` gives tensors for a request."""
+    return make_inputs
+
+
 @pytest.fixture
 def ask(http):
     """`ask(prompt=..., steps=...)` gives the picture and the info, over HTTP."""

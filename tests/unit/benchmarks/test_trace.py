@@ -10,7 +10,7 @@ from benchmarks.serving.client import Reply
 from benchmarks.trace.command import choose_warm_up
 from benchmarks.trace.open_loop import Queueing
 from benchmarks.trace.production import CONTROLNETS, SERVICES, draw_add_ons, draw_arrivals
-from benchmarks.trace.results import format_rows, judge
+from benchmarks.trace.results import draw_rows, format_rows, judge
 from benchmarks.trace.rows import describe_row, find_throughput, summarise
 from benchmarks.trace.timeline import make_trace
 
@@ -82,6 +82,10 @@ def test_throughput_is_the_most_within_twice_the_unloaded_tail():
     bars = judge(rows)
     assert (bars["throughput_A_stock"].figure, bars["throughput_A_best"].figure) == (3.0, None)
     assert "| A, diffusers, stock | one by one |" in format_rows(rows, bars)
+    chart = draw_rows(rows, "sdxl")
+    assert chart is not None
+    assert chart.width > 500
+    assert draw_rows(rows[:1], "sdxl") is None, "nothing but the unloaded row"
 
 
 def test_queueing_is_a_mean_of_what_came_since():

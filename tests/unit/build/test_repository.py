@@ -99,6 +99,14 @@ def test_a_placement_becomes_instance_groups(checkpoint, layout, begin):
     assert all(configuration.device == "auto" for name, (_, configuration) in written.items() if name != "adapters")
 
 
+def test_a_lane_of_two_gpus_has_its_instance_on_the_first(checkpoint, layout, begin):
+    placement = ServerPlacement((0,), (0,), {"first": (0, 1), "second": (2,), "third": (4, 3)}, {"edges": (1,)})
+    write_repository(MODELS, checkpoint, ADAPTERS, default_profiles(128), layout, begin, placement=placement)
+    config, configuration = read(layout, "swiftdiffusion", LaneConfiguration)
+    assert [group[2] for group in groups(config.instance_group)] == [[0], [2], [4]]
+    assert configuration.second_gpu == "cuda:0=cuda:1, cuda:4=cuda:3"
+
+
 def test_on_the_cpu_the_device_is_said_and_no_plan_is_needed(checkpoint, tmp_path, begin):
     layout = Layout(tmp_path)
     placement = ServerPlacement(CPU, (0,), {"first": CPU}, {"edges": CPU})

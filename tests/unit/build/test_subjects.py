@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from swiftdiffusion.engines.tensorrt.records import Size, read_graph_record
+from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion_build.export.specification import flatten, picture_axes
 from swiftdiffusion_build.export.step import export_networks
 from swiftdiffusion_build.export.subjects import Checkpoint
@@ -23,6 +24,14 @@ from swiftdiffusion_build.layout import Layout
 def test_what_does_not_halve_evenly_is_rounded_up(step, level, name, length):
     axis, _ = picture_axes(step, level)
     assert (axis.name, axis.length(Size(1, 1032, 64))) == (name, length)
+
+
+def test_two_controlnets_of_one_name_are_refused(checkpoint, tmp_path):
+    twin = tmp_path / "edges"
+    with pytest.raises(InvalidArgument, match=f"two ControlNets are called 'edges': .* and {twin}; allowed: folders"):
+        Checkpoint(checkpoint.pipeline, (*checkpoint.controlnets, twin))
+    with pytest.raises(InvalidArgument, match="two ControlNets are called 'edges'"):
+        Checkpoint(checkpoint.pipeline, (twin, twin))
 
 
 def test_a_vae_that_overflows_in_fp16_is_exported_in_fp32(checkpoint, tmp_path, begin):

@@ -9,8 +9,8 @@ import torch
 
 from swiftdiffusion.engines import make_engine
 from swiftdiffusion.engines.tensorrt.engine import complete_shapes, require_fresh
-from swiftdiffusion.engines.tensorrt.execution import find_profile
 from swiftdiffusion.engines.tensorrt.library import _load, load_tensorrt
+from swiftdiffusion.engines.tensorrt.profiles import find_profile, read_ranges
 from swiftdiffusion.engines.tensorrt.records import (
     GraphRecord,
     PlanRecord,
@@ -140,13 +140,30 @@ def test_absent_residuals_have_the_shapes_of_skips_and_mid(record):
 
 
 def test_the_first_profile_that_fits_is_taken():
-    fixed = {"x": ((2, 64, 64), (2, 64, 64)), "t": ((), ())}
-    general = {"x": ((1, 32, 32), (8, 96, 96)), "t": ((), ())}
-    assert find_profile([fixed, general], {"x": (2, 64, 64), "t": ()}) == 0
-    assert find_profile([fixed, general], {"x": (2, 64, 56), "t": ()}) == 1
-    sentence = r"'x' is \(9, 64, 64\); allowed: \(2, 64, 64\) to \(2, 64, 64\)"
+    fixed = Profile("fixed", *[Size(2, 64, 64)] * 3)
+    general = Profile("any", Size(1, 32, 32), Size(2, 64, 64), Size(8, 96, 96))
+    ranges = [{"x": ((2, 64, 64), (2, 64, 64)), "t": ((), ())}, {"x": ((1, 32, 32), (8, 96, 96)), "t": ((), ())}]
+
+    def find(*shape):
+        return find_profile((fixed, general), ranges, {"x": shape, "t": ()})
+
+    assert (find(2, 64, 64), find(2, 64, 56)) == (0, 1)
+    sentence = (
+        r"'x' is \(9, 64, 64\); allowed: \(2, 64, 64\) to \(2, 64, 64\); "
+        r"the profiles are fixed \(2x64x64\), any \(1x32x32 to 8x96x96\)"
+    )
     with pytest.raises(InvalidArgument, match=sentence):
-        find_profile([fixed, general], {"x": (9, 64, 64), "t": ()})
+        find(9, 64, 64)
+
+
+def test_ranges_are_the_plans_own():
+    class Engine:  # deserialising one takes a GPU
+        num_optimization_profiles = 2
+
+        def get_tensor_profile_shape(self, name, place):
+            return [(1 + place, 4), (2, 8), (8, 16 + place)]
+
+    assert read_ranges(Engine(), ["x"]) == [{"x": ((1, 4), (8, 16))}, {"x": ((2, 4), (8, 17))}]
 
 
 def test_the_engine_says_what_it_lacks(network, record, tmp_path):

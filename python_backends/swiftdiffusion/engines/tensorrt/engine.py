@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
@@ -15,11 +16,14 @@ from torch import Tensor
 from swiftdiffusion.engines.session import Session, SimpleSession
 from swiftdiffusion.engines.tensorrt.execution import Execution
 from swiftdiffusion.engines.tensorrt.library import TensorRt, load_tensorrt
+from swiftdiffusion.engines.tensorrt.profiles import find_profile, read_ranges
 from swiftdiffusion.engines.tensorrt.records import PlanRecord, digest_weights, read_plan_record
 from swiftdiffusion.engines.tensorrt.refitting import LiveWeights, WeightRefitter
 from swiftdiffusion.errors import InvalidArgument, Unavailable
 from swiftdiffusion.networks.network import Network
 from swiftdiffusion.placement import Placement
+
+logger = logging.getLogger(__name__)
 
 EXECUTIONS = 4  # shapes kept: one costs its activations
 
@@ -51,14 +55,18 @@ class TensorRtEngine:
                 raise Unavailable(f"TensorRT cannot read {plan}: {library.log.latest_error}")
             self._stream = torch.cuda.Stream()
         self._live = LiveWeights(weights, record, self._device)
-        self._refitter = WeightRefitter(library, self._engine, self._live) if record.refittable else None
+        self._refitter = WeightRefitter(library, self._engine, self._live)
+        self._ranges = read_ranges(self._engine, record.graph.inputs)
         self._executions: OrderedDict[tuple, Execution] = OrderedDict()
         self._steady = network.steady
         self._lock = threading.Lock()
 
-    @torch.inference_mode()
     def __call__(self, *inputs: Any) -> Any:
         """Run the plan on the network's inputs; a list that is None counts as zeros."""
+        return _unwrap(self._run(inputs))
+
+    @torch.inference_mode()
+    def _run(self, inputs: Sequence[Any]) -> tuple[Tensor, ...]:
         given = self._name(inputs)
         shapes = complete_shapes({name: tuple(tensor.shape) for name, tensor in given.items()}, self._record)
         with torch.cuda.device(self._device):
@@ -73,46 +81,37 @@ class TensorRtEngine:
                         place.zero_()
             execution.run()
             current.wait_stream(self._stream)
-        outputs = tuple(execution.outputs[name] for name in self._record.graph.outputs)
-        return outputs if len(outputs) > 1 else outputs[0]
+        return tuple(execution.outputs[name] for name in self._record.graph.outputs)
 
     def open(self, *inputs: Any) -> Session:
-        """A session whose steps run the whole plan, on a stream that all sessions share."""
+        """A session whose steps run the whole plan, one after the other with those of all other sessions."""
         steady = inputs[len(inputs) - self._steady :]
         return SimpleSession(self._run_alone, steady)
 
+    @torch.inference_mode()
     def _run_alone(self, *inputs: Any) -> Any:
         with self._lock:
-            result: Tensor = self(*inputs)
-            return result.clone()
+            outputs = tuple(output.clone() for output in self._run(inputs))
+            # sessions have streams of their own: another's step must not overwrite what this one still copies
+            self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        return _unwrap(outputs)
 
     def parameters(self) -> Mapping[str, Tensor]:
         """The live weights by name; those that can be refitted are on the GPU."""
         return self._live
 
-    @torch.inference_mode()
-    def refit(self, weights: Mapping[str, Tensor]) -> None:
-        """Copy into the named weights and refit them, in order with the calls around it.
+    def weights_changed(self, names: Collection[str]) -> None:
+        """Refit these live weights, in order with the calls around it.
 
         Raises:
-            Internal: a weight that the plan was not built to refit.
+            Internal: a weight that the plan was not built to refit, or that TensorRT does not take.
         """
-        for name, weight in weights.items():
-            self._live.require_refittable(name)
-            self._live[name].copy_(weight, non_blocking=True)
-        self._refit(set(weights))
-
-    def weights_changed(self, names: Collection[str]) -> None:
-        """Refit these live weights."""
-        self._refit(set(names))
-
-    def _refit(self, names: set[str]) -> None:
-        if not names or self._refitter is None:
+        if not names:
             return
         with torch.cuda.device(self._device):
             current = torch.cuda.current_stream()
             self._stream.wait_stream(current)
-            self._refitter.refit(names, self._stream)
+            self._refitter.refit(set(names), self._stream.cuda_stream)
             current.wait_stream(self._stream)
         for execution in self._executions.values():
             execution.forget_graph()
@@ -132,9 +131,16 @@ class TensorRtEngine:
         if execution is None:
             while len(self._executions) >= EXECUTIONS:
                 self._executions.popitem(last=False)
-            execution = self._executions[key] = Execution(self._library, self._engine, shapes, self._stream)
+            profile = find_profile(self._record.profiles, self._ranges, shapes)
+            logger.info("%s takes %s", self._record.graph.network, self._record.profiles[profile])
+            execution = self._executions[key] = Execution(self._library, self._engine, shapes, profile, self._stream)
         self._executions.move_to_end(key)
         return execution
+
+
+def _unwrap(outputs: tuple[Tensor, ...]) -> Any:
+    """As the network's ``forward`` returns them."""
+    return outputs if len(outputs) > 1 else outputs[0]
 
 
 def _read(plan: Path) -> bytes:

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from swiftdiffusion.engines.tensorrt.library import TensorRt
-from swiftdiffusion.errors import Internal, InvalidArgument
+from swiftdiffusion.engines.tensorrt.profiles import Shape
+from swiftdiffusion.errors import Internal
 
 WARM_UP_RUNS = 2  # before a capture: TensorRT and Triton make ready what a capture may not
-
-
-Shape = tuple[int, ...]
-Ranges = Mapping[str, tuple[Shape, Shape]]  # of one profile: the least and the greatest shape of each input
 
 
 class Execution:
     """Static inputs and outputs around one execution context. For one thread, on one stream."""
 
-    def __init__(self, library: TensorRt, engine: Any, shapes: Mapping[str, Shape], stream: torch.cuda.Stream) -> None:
-        """Make ready for inputs of these shapes, by name, on the stream's device.
+    def __init__(
+        self, library: TensorRt, engine: Any, shapes: Mapping[str, Shape], profile: int, stream: torch.cuda.Stream
+    ) -> None:
+        """Make ready for inputs of these shapes, by name, which the profile takes, on the stream's device.
 
         Raises:
-            InvalidArgument: no profile of the plan takes the shapes.
             Internal: TensorRT refuses them all the same.
         """
         self._library, self._stream = library, stream
         self._context = library.make_context(engine)
         device, dtypes = stream.device, _torch_dtypes(library.trt)
-        profile = find_profile(_read_profiles(engine, shapes), shapes)
         _require(self._context.set_optimization_profile_async(profile, stream.cuda_stream))
         self.inputs = {
             name: torch.zeros(shape, dtype=dtypes[engine.get_tensor_dtype(name)], device=device)
@@ -68,7 +65,11 @@ class Execution:
                 self._graph.replay()
 
     def forget_graph(self) -> None:
-        """Capture anew at the next run: nothing promises that a captured graph sees refitted weights."""
+        """Capture anew at the next run.
+
+        Nothing promises that a captured graph sees refitted weights, and to see that it does after one refit says
+        nothing of the weights that the next one changes: TensorRT may keep some in its kernels' arguments.
+        """
         self._graph = None
 
     def _prepare(self) -> None:
@@ -90,36 +91,6 @@ class Execution:
     def _enqueue(self) -> None:
         _require(self._context.execute_async_v3(self._stream.cuda_stream))
         self._runs += 1
-
-
-def find_profile(profiles: Sequence[Ranges], shapes: Mapping[str, Shape]) -> int:
-    """The first profile that takes all shapes: plans have the narrowest, which is the fastest, first.
-
-    Raises:
-        InvalidArgument: there is none; names an input, its shape and what is allowed.
-    """
-    for place, ranges in enumerate(profiles):
-        if all(_fits(shape, *ranges[name]) for name, shape in shapes.items()):
-            return place
-    # what is wrong with the profile that comes nearest
-    ranges = min(profiles, key=lambda ranges: sum(not _fits(shape, *ranges[name]) for name, shape in shapes.items()))
-    name = next(name for name, shape in shapes.items() if not _fits(shape, *ranges[name]))
-    low, high = ranges[name]
-    raise InvalidArgument(
-        f"no profile of the plan takes these sizes: {name!r} is {tuple(shapes[name])}; allowed: {low} to {high}"
-    )
-
-
-def _read_profiles(engine: Any, names: Iterable[str]) -> list[Ranges]:
-    def read(name: str, place: int) -> tuple[Shape, Shape]:
-        low, _, high = engine.get_tensor_profile_shape(name, place)
-        return tuple(low), tuple(high)
-
-    return [{name: read(name, place) for name in names} for place in range(engine.num_optimization_profiles)]
-
-
-def _fits(shape: Sequence[int], low: Sequence[int], high: Sequence[int]) -> bool:
-    return len(shape) == len(low) and all(least <= n <= most for least, n, most in zip(low, shape, high, strict=True))
 
 
 def _torch_dtypes(trt: Any) -> dict[Any, torch.dtype]:

@@ -41,6 +41,14 @@ class Profile:
     best: Size
     high: Size
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it takes one size alone, for which TensorRT can choose the fastest kernels."""
+        return self.low == self.high
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.low if self.is_fixed else f'{self.low} to {self.high}'})"
+
 
 @dataclass(frozen=True)
 class GraphRecord:

@@ -67,7 +67,7 @@ START = "text_encoder = 0\nvae_decoder = 0\n"
     (START + "[lanes]", "there is no lane"),
     (START + "lanes = 0", "lanes is '0'; allowed: a table of names and GPUs"),
     (START + "[lanes]\na = [0, 0]", "lanes.a names GPU 0 twice; allowed: an instance on each GPU"),
-    (START + "[lanes]\na = [0, 1]", r"lanes.a names 2 GPUs, \[0, 1\]; allowed: one, since guidance split .* not"),
+    (START + "[lanes]\na = [0, 1, 2]", r"lanes.a names 3 GPUs, \[0, 1, 2\]; allowed: one, or two that share"),
     (START + "[lanes]\na = 1\nb = 1", "lanes.b and lanes.a name the same GPU 1"),
     (START + '[lanes]\na = 1\nb = "cpu"', "some lanes are on a GPU and others on the CPU"),
     (START + '[lanes]\n"a b" = 1', "a lane is called 'a b'; allowed: up to 32 letters"),

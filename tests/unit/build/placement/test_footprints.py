@@ -8,7 +8,8 @@ from diffusers import AutoencoderKL, ControlNetModel
 from safetensors.torch import save_file
 
 from swiftdiffusion.errors import InvalidArgument
-from swiftdiffusion_build.placement.footprints import PROCESS_BYTES, count_weights, read_footprints
+from swiftdiffusion.networks.weight_files import count_weights
+from swiftdiffusion_build.placement.footprints import PROCESS_BYTES, read_footprints
 
 
 def count(*modules):

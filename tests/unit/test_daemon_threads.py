@@ -1,0 +1,64 @@
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from swiftdiffusion.daemon_threads import DaemonThreads
+from swiftdiffusion.errors import Unavailable
+
+
+def test_work_is_done_and_what_it_raises_is_handed_on():
+    threads = DaemonThreads(2, "test")
+    assert [threads.submit(divmod, 7, n).result(5) for n in (2, 3)] == [(3, 1), (2, 1)]
+    with pytest.raises(ZeroDivisionError):
+        threads.submit(divmod, 1, 0).result(5)
+    assert threads.close(5)
+    with pytest.raises(Unavailable, match="shutting down"):
+        threads.submit(print)
+
+
+def test_no_more_than_so_many_run_at_a_time():
+    threads, running, most, lock = DaemonThreads(3, "test"), 0, 0, threading.Lock()
+
+    def work():
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.01)
+        with lock:
+            running -= 1
+
+    for future in [threads.submit(work) for _ in range(20)]:
+        future.result(5)
+    assert most == 3
+    threads.close(5)
+
+
+def test_an_idle_thread_is_used_again():
+    threads = DaemonThreads(8, "test")
+    names = set()
+    for _ in range(5):
+        names.add(threads.submit(lambda: threading.current_thread().name).result(5))
+        time.sleep(0.02)  # until it waits for more
+    assert names == {"test-0"}
+    threads.close(5)
+
+
+def test_work_that_hangs_is_not_waited_for():
+    threads, over = DaemonThreads(1, "test"), threading.Event()
+    threads.submit(over.wait)
+    start = time.monotonic()
+    assert not threads.close(0.1)
+    assert time.monotonic() - start < 2
+    over.set()
+
+
+def test_a_process_ends_while_work_hangs():
+    program = """if True:
+        import time
+        from swiftdiffusion.daemon_threads import DaemonThreads
+        DaemonThreads(1, "test").submit(time.sleep, 60)"""
+    subprocess.run([sys.executable, "-c", program], timeout=30, check=True)
