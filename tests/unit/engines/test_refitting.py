@@ -117,7 +117,8 @@ def equal(first, second):
 
 def test_any_sequence_of_loras_leaves_what_a_fresh_plan_has(make_plans, loras):
     night, hatching = loras
-    plans, held = make_plans(), {}
+    plans = make_plans()
+    held: dict = {}
     patcher = Patcher({"unet": plans})
     for wanted in ((), (night,), (hatching,), (night, hatching), (night,), ()):
         patcher.apply(wanted)
@@ -155,7 +156,7 @@ def test_a_weight_that_the_plan_cannot_change_is_refused_before_any_other_is_cha
     before = plan.held()
     layer = next(iter(before))
     plan.parameters()[layer].zero_()
-    with pytest.raises(Internal, match="was not built to refit 'conv_in.bias'"):
+    with pytest.raises(Internal, match=r"was not built to refit 'conv_in\.bias'"):
         plan.weights_changed([layer, "conv_in.bias"])
     assert equal([plan.held()], [before])
 
@@ -164,5 +165,5 @@ def test_a_weight_of_another_size_is_refused(make_plans):
     plan, _ = make_plans()
     name = next(iter(plan.held()))
     plan._held[name] = plan._held[name][:1]
-    with pytest.raises(Internal, match="does not take 'conv_in.weight' as"):
+    with pytest.raises(Internal, match=r"does not take 'conv_in\.weight' as"):
         plan.weights_changed([name])
