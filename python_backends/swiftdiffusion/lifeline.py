@@ -14,7 +14,6 @@ import re
 import secrets
 import select
 import socket
-import struct
 import time
 from collections.abc import Callable, Sequence
 
@@ -23,7 +22,6 @@ from swiftdiffusion.errors import InvalidArgument, Unavailable
 PARAMETER = "lifeline"
 MESSAGE_BYTES_MAX = 128 * 1024  # below what Linux lets a socket hold by default
 FILES_MAX = 4  # of one message
-_CREDENTIALS = struct.Struct("3i")  # struct ucred: process, user, group
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 
 
@@ -71,14 +69,6 @@ class Lifeline:
             return False
         except OSError:
             return True
-
-    @property
-    def pid(self) -> int | None:
-        """The other end's process, once it is there."""
-        if self._connection is None:
-            return None
-        credentials = self._connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        return _CREDENTIALS.unpack(credentials)[0]
 
     def end(self, timeout_s: float, read: Callable[[bytes], None] = lambda message: None) -> bool:
         """Tell the other end to stop, and wait until it has; returns whether it did within `timeout_s`.

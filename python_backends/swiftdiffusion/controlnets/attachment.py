@@ -97,11 +97,6 @@ class Attachment:
         reason = {"reason": self._reason} if self._reason else {}
         return {"name": self.name, "model": self.model, "transport": transport, **reason}
 
-    @property
-    def pid(self) -> int | None:
-        """The ControlNet's process, as far as it is known."""
-        return self._lifeline.pid
-
     def wait(self, check: Callable[[], None]) -> IpcLink | BlsLink:
         """The link, once the ControlNet is ready.
 

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-PROC = Path("/proc")
-STUB = "triton_python_backend_stub"
+from swiftdiffusion.triton_bridge.stubs import PROC, STUB, read_arguments, read_status
 
 
 def find_stubs(ancestor: int, model: str) -> list[int]:
@@ -39,15 +38,14 @@ def read_memory(process: int) -> int:
 
 
 def _is_stub_of(model: str, process: int) -> bool:
-    # triton_python_backend_stub …/MODEL/VERSION/model.py …
-    with suppress(OSError):
-        arguments = (PROC / str(process) / "cmdline").read_text(errors="replace").split("\0")
-        return Path(arguments[0]).name == STUB and Path(arguments[1]).parent.parent.name == model
+    # triton_python_backend_stub …/MODEL/VERSION/model.py …; nothing of one that has ended
+    with suppress(OSError, ValueError):
+        program, code, *_ = read_arguments(process)
+        return Path(program).name == STUB and Path(code).parent.parent.name == model
     return False
 
 
 def _list_parents() -> Iterator[tuple[int, int]]:
-    for file in PROC.glob("[0-9]*/stat"):
+    for folder in PROC.glob("[0-9]*"):
         with suppress(OSError):  # ended meanwhile
-            fields = file.read_text().rpartition(")")[2].split()  # the name before it may hold anything
-            yield int(file.parent.name), int(fields[1])
+            yield int(folder.name), int(read_status(int(folder.name))[1])
