@@ -4,6 +4,7 @@ from swiftdiffusion_operators.add_bias import add_bias
 from swiftdiffusion_operators.add_layer_norm import add_layer_norm
 from swiftdiffusion_operators.cross_attention import cross_attention
 from swiftdiffusion_operators.geglu import geglu
+from swiftdiffusion_operators.geglu_linear import geglu_linear
 from swiftdiffusion_operators.group_norm_silu import group_norm_silu
 from swiftdiffusion_operators.layer_norm import layer_norm
 from swiftdiffusion_operators.upsample_nearest import upsample_nearest
@@ -13,6 +14,7 @@ __all__ = [
     "add_layer_norm",
     "cross_attention",
     "geglu",
+    "geglu_linear",
     "group_norm_silu",
     "layer_norm",
     "upsample_nearest",

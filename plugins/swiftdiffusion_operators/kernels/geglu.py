@@ -2,9 +2,6 @@
 
 GELU's normal distribution function comes from Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26, which
 is within 1.5e-7 and keeps three digits far out on both sides; the library's erf costs more than the memory traffic.
-
-In the epilogue of the product before it, it does not pay: 2048 x 1280 by 1280 x 10240 in fp16 took 118 µs with it in
-Triton, and 94 + 17 µs as cuBLAS's product and this pass (H200, 2026-11-23).
 """
 
 from __future__ import annotations

@@ -16,14 +16,16 @@ import triton.language as tl
 from torch import Tensor
 
 TILE = 4096  # elements that one program holds at a time
-PROGRAMS = 1024  # about so many gather statistics: eight for each of a large GPU's multiprocessors
+PROGRAMS = 512  # about so many gather statistics: four for each of a large GPU's multiprocessors
 WIDEST_BLOCK = 256  # channels
+GATHERED_CHANNELS, GATHERED_PIXELS = 32, 64  # that a gathering program of channels-last pictures holds at a time
+STAGES = 3  # of them on their way at once: gathering waits for memory alone
 
 
 @triton.jit
 def gather_channels_last(
     x, statistics, pixels, pixels_a_chunk,
-    C: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
+    C: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """Mean and sum of squares about it of each channel in one chunk; x is [batch, pixels, C]."""
     chunk, block, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -34,7 +36,7 @@ def gather_channels_last(
     pivot = tl.load(base + start.to(tl.int64) * C + channel, mask=channel < C, other=0.0).to(tl.float32)
     sums = tl.zeros((PIXELS, CHANNELS), tl.float32)
     squares = tl.zeros((PIXELS, CHANNELS), tl.float32)
-    for first in range(start, end, PIXELS):
+    for first in tl.range(start, end, PIXELS, num_stages=STAGES):
         pixel = first + tl.arange(0, PIXELS)
         there = (pixel < end)[:, None] & (channel < C)[None, :]
         value = tl.load(base + pixel.to(tl.int64)[:, None] * C + channel[None, :], mask=there, other=0.0)
@@ -147,13 +149,8 @@ class Extent:
     @property
     def pixels_a_chunk(self) -> int:
         """How many pixels the statistics of one chunk are of."""
-        chunks = triton.cdiv(PROGRAMS, self.batch * triton.cdiv(self.channels, self.block))
-        return triton.cdiv(triton.cdiv(self.pixels, chunks), self.rows) * self.rows
-
-    @property
-    def rows(self) -> int:
-        """Pixels that a program holds at a time."""
-        return min(max(1, TILE // self.block), 64)
+        chunks = triton.cdiv(PROGRAMS, self.batch * triton.cdiv(self.channels, self.gathered))
+        return triton.cdiv(triton.cdiv(self.pixels, chunks), GATHERED_PIXELS) * GATHERED_PIXELS
 
     @property
     def chunks(self) -> int:
@@ -171,15 +168,20 @@ class Extent:
         return self.table + self.batch * 2 * self.channels
 
     @property
+    def gathered(self) -> int:
+        """Channels that a program takes to gather statistics."""
+        return min(self.block, GATHERED_CHANNELS)
+
+    @property
     def block(self) -> int:
-        """Channels that a program takes: the widest power of two that divides them, within reason."""
+        """Channels that a program takes to apply them: the widest power of two that divides them, within reason."""
         even = self.channels & -self.channels
         return min(even, WIDEST_BLOCK) if even >= 32 else min(triton.next_power_of_2(self.channels), 64)
 
 
 def bound_workspace(batch: int, channels: int) -> int:
     """fp32 elements that suffice for up to `batch` pictures of any size."""
-    blocks = triton.cdiv(channels, Extent(batch, channels, 1, 1, True).block)
+    blocks = triton.cdiv(channels, Extent(batch, channels, 1, 1, True).gathered)
     statistics = triton.cdiv(PROGRAMS, blocks) + batch  # no less than all pictures' chunks, rounded up for each
     return (statistics + batch) * 2 * channels
 
@@ -207,8 +209,8 @@ def launch(
     rows = max(1, TILE // block)
     chunked = (pixels, extent.pixels_a_chunk)
     if extent.channels_last:
-        gather_channels_last[(extent.chunks, triton.cdiv(channels, block), batch)](
-            x, statistics, *chunked, C=channels, CHANNELS=block, PIXELS=extent.rows
+        gather_channels_last[(extent.chunks, triton.cdiv(channels, extent.gathered), batch)](
+            x, statistics, *chunked, C=channels, CHANNELS=extent.gathered, PIXELS=GATHERED_PIXELS, STAGES=STAGES
         )
     else:
         tile = min(TILE, triton.next_power_of_2(extent.pixels_a_chunk))

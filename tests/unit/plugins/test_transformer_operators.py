@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch.nn import functional
 
-from swiftdiffusion_operators import add_layer_norm, cross_attention, geglu, layer_norm
+from swiftdiffusion_operators import add_layer_norm, cross_attention, geglu, geglu_linear, layer_norm
 
 pytest.importorskip("triton")
 from swiftdiffusion_operators.kernels import add_layer_norm as norm_kernel
 from swiftdiffusion_operators.kernels import cross_attention as attention_kernel
 from swiftdiffusion_operators.kernels import geglu as geglu_kernel
+from swiftdiffusion_operators.kernels import geglu_linear as geglu_linear_kernel
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ERRORS = {torch.float16: 1e-3, torch.bfloat16: 1e-2, torch.float32: 2e-6}
@@ -44,6 +45,19 @@ def test_geglu_keeps_its_digits_far_out():
     x = torch.cat([torch.ones_like(gates), gates])[None]
     wanted = gate_exactly(x)
     assert ((geglu_kernel.run(x) - wanted).abs() / wanted.abs().clamp(min=1e-12)).max() < 3e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("shape", "width"), [((2, 75, 72), 104), ((300, 128), 64), ((1, 8), 8), ((3, 2200, 16), 8)])
+def test_geglu_in_the_product(shape, width, dtype):
+    if dtype == torch.bfloat16 and DEVICE == "cpu":
+        pytest.skip("Triton's interpreter multiplies bf16 matrices as integers")
+    x, weight = draw(*shape, dtype=dtype), draw(2 * width, shape[-1], dtype=dtype)
+    bias = draw(2 * width, dtype=dtype)
+    wanted = gate_exactly(functional.linear(x.double(), weight.double(), bias.double()))
+    assert differ(geglu_linear_kernel.run(x, weight, bias), wanted) < ERRORS[dtype]
+    assert differ(geglu_linear(x, weight, bias), wanted) < ERRORS[dtype]
+    torch.library.opcheck(torch.ops.swiftdiffusion.geglu_linear.default, (x, weight, bias))
 
 
 @dtypes

@@ -12,7 +12,7 @@ from torch.nn import functional
 from swiftdiffusion.networks.fused.attention import CrossAttention, SelfAttention
 from swiftdiffusion.networks.fused.layout import from_pixels, to_pixels
 from swiftdiffusion.networks.fused.norm import GroupNormSiLU
-from swiftdiffusion_operators import add_bias, add_layer_norm, geglu, layer_norm
+from swiftdiffusion_operators import add_bias, add_layer_norm, geglu_linear, layer_norm
 
 
 class TransformerBlock(nn.Module):
@@ -33,8 +33,8 @@ class TransformerBlock(nn.Module):
         x, normed = self._add(self.norm1, change, x)
         x, normed = self._add(self.norm2, self.attn1.to_out[0](self.attn1(normed)), x)
         x, normed = self._add(self.norm3, self.attn2.to_out[0](self.attn2(normed, *prompt[self.attn2])), x)
-        project, _, back = self.ff.net
-        return x, back(geglu(project.proj(normed)))
+        gated, _, back = self.ff.net
+        return x, back(geglu_linear(normed, gated.proj.weight, gated.proj.bias))
 
     @staticmethod
     def _add(norm: nn.LayerNorm, change: Tensor | None, x: Tensor) -> tuple[Tensor, Tensor]:

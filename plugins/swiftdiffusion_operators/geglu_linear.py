@@ -1,0 +1,38 @@
+"""A linear layer whose features are gated: GEGLU and the product before it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from swiftdiffusion_operators.geglu import geglu
+
+
+@torch.library.custom_op("swiftdiffusion::geglu_linear", mutates_args=())
+def geglu_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Project, then gate the first half of the features by the second (GLU Variants, arXiv 2002.05202, eq. 6).
+
+    Args:
+        x: [..., k].
+        weight: [2 n, k]: of the values, then of the gates.
+        bias: [2 n].
+
+    Returns:
+        [..., n]: values · GELU(gates), GELU by erf.
+    """
+    return geglu(functional.linear(x, weight, bias))
+
+
+@geglu_linear.register_kernel("cuda")
+def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    from swiftdiffusion_operators.kernels import geglu_linear as kernel
+
+    if not kernel.fits(x, weight):
+        return geglu(functional.linear(x, weight, bias))
+    return kernel.run(x, weight, bias)
+
+
+@geglu_linear.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return x.new_empty((*x.shape[:-1], weight.shape[0] // 2))
