@@ -19,27 +19,42 @@ TILE = 4096  # elements that one program holds at a time
 PROGRAMS = 512  # about so many gather statistics: four for each of a large GPU's multiprocessors
 WIDEST_BLOCK = 256  # channels
 GATHERED_CHANNELS, GATHERED_PIXELS = 32, 64  # that a gathering program of channels-last pictures holds at a time
+SEAMS = 32  # where a second picture's channels may begin: at multiples of so many
 STAGES = 3  # of them on their way at once: gathering waits for memory alone
 
 
 @triton.jit
+def choose_source(x, beside, channel, start, C: tl.constexpr, SEAM: tl.constexpr):
+    """Which picture holds the channels from `start` on, how many it has, and their places there."""
+    if SEAM < C:
+        follows = start >= SEAM
+        source = tl.where(follows, beside, x)
+        held = tl.where(follows, C - SEAM, SEAM)
+        place = channel - tl.where(follows, SEAM, 0)
+    else:
+        source, held, place = x, C, channel
+    return source, held, place
+
+
+@triton.jit
 def gather_channels_last(
-    x, statistics, pixels, pixels_a_chunk,
-    C: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr, STAGES: tl.constexpr,
+    x, beside, statistics, pixels, pixels_a_chunk,
+    C: tl.constexpr, SEAM: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """Mean and sum of squares about it of each channel in one chunk; x is [batch, pixels, C]."""
+    """Mean and sum of squares about it of each channel in one chunk; x is [batch, pixels, SEAM], beside the rest of C."""
     chunk, block, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     channel = block * CHANNELS + tl.arange(0, CHANNELS)
+    source, held, place = choose_source(x, beside, channel, block * CHANNELS, C, SEAM)
     start = chunk * pixels_a_chunk
     end = tl.minimum(start + pixels_a_chunk, pixels)
-    base = x + sample.to(tl.int64) * pixels * C
-    pivot = tl.load(base + start.to(tl.int64) * C + channel, mask=channel < C, other=0.0).to(tl.float32)
+    base = source + sample.to(tl.int64) * pixels * held
+    pivot = tl.load(base + start.to(tl.int64) * held + place, mask=channel < C, other=0.0).to(tl.float32)
     sums = tl.zeros((PIXELS, CHANNELS), tl.float32)
     squares = tl.zeros((PIXELS, CHANNELS), tl.float32)
     for first in tl.range(start, end, PIXELS, num_stages=STAGES):
         pixel = first + tl.arange(0, PIXELS)
         there = (pixel < end)[:, None] & (channel < C)[None, :]
-        value = tl.load(base + pixel.to(tl.int64)[:, None] * C + channel[None, :], mask=there, other=0.0)
+        value = tl.load(base + pixel.to(tl.int64)[:, None] * held + place[None, :], mask=there, other=0.0)
         value = tl.where(there, value.to(tl.float32) - pivot[None, :], 0.0)
         sums += value
         squares += value * value
@@ -106,21 +121,23 @@ def merge(
 
 @triton.jit
 def apply_channels_last(
-    x, table, y, pixels, C: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr, SILU: tl.constexpr
-):
-    """Scale, offset and activate a tile; x and y are [batch, pixels, C]."""
+    x, beside, table, y, pixels,
+    C: tl.constexpr, SEAM: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr, SILU: tl.constexpr,
+):  # fmt: skip
+    """Scale, offset and activate a tile; x is [batch, pixels, SEAM], beside the rest of C, y [batch, pixels, C]."""
     part, block, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     channel = block * CHANNELS + tl.arange(0, CHANNELS)
     pixel = part * PIXELS + tl.arange(0, PIXELS)
     there = (pixel < pixels)[:, None] & (channel < C)[None, :]
-    at = (sample.to(tl.int64) * pixels + pixel.to(tl.int64))[:, None] * C + channel[None, :]
-    value = tl.load(x + at, mask=there, other=0.0).to(tl.float32)
+    source, held, place = choose_source(x, beside, channel, block * CHANNELS, C, SEAM)
+    row = (sample.to(tl.int64) * pixels + pixel.to(tl.int64))[:, None]
+    value = tl.load(source + row * held + place[None, :], mask=there, other=0.0).to(tl.float32)
     scale = tl.load(table + sample * 2 * C + channel, mask=channel < C, other=0.0)
     start = tl.load(table + (sample * 2 + 1) * C + channel, mask=channel < C, other=0.0)
     value = value * scale[None, :] + start[None, :]
     if SILU:
         value = value / (1.0 + tl.exp(-value))
-    tl.store(y + at, value.to(y.dtype.element_ty), mask=there)
+    tl.store(y + row * C + channel[None, :], value.to(y.dtype.element_ty), mask=there)
 
 
 @triton.jit
@@ -145,6 +162,7 @@ class Extent:
     pixels: int
     groups: int
     channels_last: bool
+    seam: int = 0  # where a second picture's channels begin, if there is one
 
     @property
     def pixels_a_chunk(self) -> int:
@@ -174,8 +192,8 @@ class Extent:
 
     @property
     def block(self) -> int:
-        """Channels that a program takes to apply them: the widest power of two that divides them, within reason."""
-        even = self.channels & -self.channels
+        """Channels that a program takes to apply them: the widest power of two that divides both pictures', within reason."""
+        even = (self.channels | self.seam) & -(self.channels | self.seam)
         return min(even, WIDEST_BLOCK) if even >= 32 else min(triton.next_power_of_2(self.channels), 64)
 
 
@@ -188,7 +206,7 @@ def bound_workspace(batch: int, channels: int) -> int:
 
 def launch(
     x: Tensor, shift: Tensor | None, shift_stride: int, weight: Tensor, bias: Tensor, y: Tensor,
-    statistics: Tensor, table: Tensor, extent: Extent, eps: float, silu: bool,
+    statistics: Tensor, table: Tensor, extent: Extent, eps: float, silu: bool, beside: Tensor | None = None,
 ) -> None:  # fmt: skip
     """Enqueue the kernels on torch's current stream.
 
@@ -204,14 +222,17 @@ def launch(
         extent: the sizes.
         eps: added to the variance.
         silu: whether SiLU follows.
+        beside: what holds the channels from ``extent.seam`` on, or None.
     """
     channels, pixels, batch, block = extent.channels, extent.pixels, extent.batch, extent.block
     rows = max(1, TILE // block)
     chunked = (pixels, extent.pixels_a_chunk)
+    sources, seam = (x, x if beside is None else beside), extent.seam or channels
     if extent.channels_last:
         gather_channels_last[(extent.chunks, triton.cdiv(channels, extent.gathered), batch)](
-            x, statistics, *chunked, C=channels, CHANNELS=extent.gathered, PIXELS=GATHERED_PIXELS, STAGES=STAGES
-        )
+            *sources, statistics, *chunked,
+            C=channels, SEAM=seam, CHANNELS=extent.gathered, PIXELS=GATHERED_PIXELS, STAGES=STAGES,
+        )  # fmt: skip
     else:
         tile = min(TILE, triton.next_power_of_2(extent.pixels_a_chunk))
         gather_channels_first[(extent.chunks, channels, batch)](x, statistics, *chunked, channels, PIXELS=tile)
@@ -222,7 +243,7 @@ def launch(
     )  # fmt: skip
     if extent.channels_last:
         apply_channels_last[(triton.cdiv(pixels, rows), triton.cdiv(channels, block), batch)](
-            x, table, y, pixels, C=channels, CHANNELS=block, PIXELS=rows, SILU=silu
+            *sources, table, y, pixels, C=channels, SEAM=seam, CHANNELS=block, PIXELS=rows, SILU=silu
         )
     else:
         tile = min(TILE, triton.next_power_of_2(pixels))
@@ -231,17 +252,27 @@ def launch(
         )
 
 
-def run(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool, shift: Tensor | None) -> Tensor:
+def run(
+    x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool, shift: Tensor | None,
+    beside: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """The operator on tensors; as `swiftdiffusion_operators.group_norm_silu`."""
     channels_last = not x.is_contiguous()
-    x = x.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-    batch, channels, height, width = x.shape
-    extent = Extent(batch, channels, height * width, groups, channels_last)
-    y = torch.empty_like(x)
+    if beside is not None and not (channels_last and x.shape[1] % SEAMS == beside.shape[1] % SEAMS == 0):
+        x, beside = torch.cat([x, beside], dim=1), None
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    x = x.contiguous(memory_format=layout)
+    seam = 0
+    if beside is not None:
+        beside, seam = beside.contiguous(memory_format=layout), x.shape[1]
+    batch, _, height, width = x.shape
+    channels = weight.numel()
+    extent = Extent(batch, channels, height * width, groups, channels_last, seam)
+    y = torch.empty((batch, channels, height, width), dtype=x.dtype, device=x.device, memory_format=layout)
     workspace = torch.empty(extent.workspace, dtype=torch.float32, device=x.device)
     statistics, table = workspace[: extent.table], workspace[extent.table :]
     if shift is not None and shift.stride(1) != 1:
         shift = shift.contiguous()
     stride = 0 if shift is None else shift.stride(0)
-    launch(x, shift, stride, weight, bias, y, statistics, table, extent, eps, silu)
+    launch(x, shift, stride, weight, bias, y, statistics, table, extent, eps, silu, beside)
     return y

@@ -71,6 +71,20 @@ def test_pictures_may_share_a_shift():
     assert differ(found, compute_exactly(x, weight, bias, groups, 1e-5, True, shared)) < 2e-6
 
 
+@pytest.mark.parametrize(("channels_last", "seam"), [(True, 32), (True, 64), (True, 50), (False, 32)])
+def test_channels_may_come_in_two_parts(channels_last, seam):
+    x, weight, bias, groups, shift = make_inputs((2, 96, 4, 5, 32), torch.float32, channels_last)
+    whole = (weight, bias, groups, 1e-5, True, shift)
+    wanted = compute_exactly(x, *whole)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    parts = [part.contiguous(memory_format=layout) for part in x.split([seam, 96 - seam], dim=1)]
+    for run in (kernels.run, group_norm_silu):
+        found = run(parts[0], *whole, parts[1])
+        assert found.stride() == x.stride()
+        assert differ(found, wanted) < 2e-6
+    torch.library.opcheck(torch.ops.swiftdiffusion.group_norm_silu.default, (parts[0], *whole, parts[1]))
+
+
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_the_operator_is_whole(channels_last):
     x, weight, bias, groups, shift = make_inputs((2, 12, 4, 5, 3), torch.float32, channels_last)
