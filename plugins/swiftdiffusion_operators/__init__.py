@@ -7,15 +7,18 @@ from swiftdiffusion_operators.geglu import geglu
 from swiftdiffusion_operators.geglu_linear import geglu_linear
 from swiftdiffusion_operators.group_norm_silu import group_norm_silu
 from swiftdiffusion_operators.layer_norm import layer_norm
+from swiftdiffusion_operators.upsample_convolve import add_taps, upsample_convolve
 from swiftdiffusion_operators.upsample_nearest import upsample_nearest
 
 __all__ = [
     "add_bias",
     "add_layer_norm",
+    "add_taps",
     "cross_attention",
     "geglu",
     "geglu_linear",
     "group_norm_silu",
     "layer_norm",
+    "upsample_convolve",
     "upsample_nearest",
 ]

@@ -41,7 +41,7 @@ def gather_channels_last(
     x, beside, statistics, pixels, pixels_a_chunk,
     C: tl.constexpr, SEAM: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """Mean and sum of squares about it of each channel in one chunk; x is [batch, pixels, SEAM], beside the rest of C."""
+    """Mean and sum of squares about it of each channel in one chunk; x [batch, pixels, SEAM], beside the rest of C."""
     chunk, block, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     channel = block * CHANNELS + tl.arange(0, CHANNELS)
     source, held, place = choose_source(x, beside, channel, block * CHANNELS, C, SEAM)
@@ -192,7 +192,7 @@ class Extent:
 
     @property
     def block(self) -> int:
-        """Channels that a program takes to apply them: the widest power of two that divides both pictures', within reason."""
+        """Channels that a program applies them to: the widest power of two that divides both pictures', within reason."""
         even = (self.channels | self.seam) & -(self.channels | self.seam)
         return min(even, WIDEST_BLOCK) if even >= 32 else min(triton.next_power_of_2(self.channels), 64)
 

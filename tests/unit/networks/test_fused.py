@@ -67,17 +67,21 @@ def test_a_decoder_gives_the_same_picture():
     assert torch.allclose(fused(network)(latents), network(latents), atol=1e-5)
 
 
+@pytest.mark.parametrize("half", [UNetEncoder, UNetDecoder])
 @torch.inference_mode()
-def test_weights_keep_their_names_and_stay_live():
-    """A weight written under its name must act, also where it is part of a merged one."""
+def test_weights_keep_their_names_and_stay_live(half):
+    """A weight written under its name must act, also where it is part of a merged one or summed with others."""
     unet = make_unet()
-    encoder, inputs = UNetEncoder(unet), make_inputs(8, 8)
-    other = fused(encoder)
-    plain, live = encoder.weights(), other.weights()
+    network, inputs = half(unet), make_inputs(8, 8)
+    if half is UNetDecoder:
+        mid, embedding, *skips = UNetEncoder(unet)(*inputs)
+        inputs = (mid, embedding, skips, None, inputs[2])
+    other = fused(network)
+    plain, live = network.weights(), other.weights()
     assert live.keys() == plain.keys()
     torch.manual_seed(4)
     for name in plain:
         plain[name].data += torch.randn_like(plain[name]) * 0.05
         live[name].copy_(plain[name])
-    for old, new in zip(encoder(*inputs), other(*inputs), strict=True):
+    for old, new in zip(network(*inputs), other(*inputs), strict=True):
         assert torch.allclose(old, new, atol=1e-5)

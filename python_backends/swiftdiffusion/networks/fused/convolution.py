@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from swiftdiffusion.networks.fused.layout import from_pixels, to_pixels
-from swiftdiffusion_operators import add_bias, upsample_nearest
+from swiftdiffusion_operators import add_bias, add_taps, upsample_convolve, upsample_nearest
 
 
 class Convolution(nn.Module):
@@ -44,8 +44,18 @@ class Upsample(nn.Module):
         plain = upsample.use_conv and upsample.interpolate and not upsample.use_conv_transpose
         return plain and upsample.norm is None and upsample.name == "conv"
 
-    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """x [batch, channels, h, w] channels last; `size` is that of the result where it is not the double."""
-        if size is None or tuple(size) == (2 * x.shape[2], 2 * x.shape[3]):
+    def prepare(self) -> Tensor | None:
+        """What `forward` takes as `taps`, from the live weights; None where the convolution is another."""
+        weight = self.conv.weight
+        return add_taps(weight) if weight.shape[2:] == (3, 3) and tuple(self.conv.padding) == (1, 1) else None
+
+    def forward(self, x: Tensor, size: tuple[int, int] | None = None, taps: Tensor | None = None) -> Tensor:
+        """x [batch, channels, h, w] channels last; `size` is that of the result where it is not the double.
+
+        With `taps`, less than half of the products are computed.
+        """
+        if size is not None and tuple(size) != (2 * x.shape[2], 2 * x.shape[3]):
+            return self.conv(functional.interpolate(x, size=size))
+        if taps is None:
             return self.conv(upsample_nearest(x))
-        return self.conv(functional.interpolate(x, size=size))
+        return upsample_convolve(x, taps, self.conv.bias)

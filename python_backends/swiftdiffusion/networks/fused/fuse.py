@@ -8,6 +8,7 @@ from typing import Any
 from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from diffusers.models.unets.unet_2d_blocks import CrossAttnUpBlock2D, UpBlock2D
 from diffusers.models.upsampling import Upsample2D
 from torch import nn
 
@@ -16,6 +17,7 @@ from swiftdiffusion.networks.fused.norm import GroupNormSiLU
 from swiftdiffusion.networks.fused.resnet import ResnetBlock
 from swiftdiffusion.networks.fused.steering import FusedSteering
 from swiftdiffusion.networks.fused.transformer import Transformer
+from swiftdiffusion.networks.fused.up_block import UpBlock
 from swiftdiffusion.networks.fused.vae_attention import VaeAttention
 from swiftdiffusion.networks.network import Network
 from swiftdiffusion.networks.unet import Encoder, UNetDecoder
@@ -33,6 +35,8 @@ def fuse(network: Network) -> None:
     )
     _exchange(network, Upsample2D, Upsample, Upsample.fits)
     _exchange(network, nn.Conv2d, Convolution, Convolution.fits)
+    for kind in (CrossAttnUpBlock2D, UpBlock2D):
+        _exchange(network, kind, UpBlock, UpBlock.fits)
     for module in network.modules():
         norm = getattr(module, "conv_norm_out", None)
         if isinstance(norm, nn.GroupNorm):

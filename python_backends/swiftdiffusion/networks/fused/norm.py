@@ -15,6 +15,6 @@ class GroupNormSiLU(nn.Module):
         self.weight, self.bias = norm.weight, norm.bias
         self.groups, self.eps, self.silu = norm.num_groups, norm.eps, silu
 
-    def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
-        """x [batch, channels, h, w]; `shift` [batch, channels] is added first."""
-        return group_norm_silu(x, self.weight, self.bias, self.groups, self.eps, self.silu, shift)
+    def forward(self, x: Tensor, shift: Tensor | None = None, beside: Tensor | None = None) -> Tensor:
+        """x [batch, channels, h, w], the last channels in `beside`; `shift` [batch, channels] is added first."""
+        return group_norm_silu(x, self.weight, self.bias, self.groups, self.eps, self.silu, shift, beside)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.nn import functional
@@ -39,18 +40,28 @@ class ResnetBlock(nn.Module):
             and isinstance(block.nonlinearity, nn.SiLU)
         )
 
-    def forward(self, x: Tensor, temb: Any = None) -> Tensor:
-        """x [batch, channels, h, w] channels last; `temb` what `TimeShifts` gave, None in the VAE."""
+    def forward(self, x: Tensor, temb: Any = None, skip: Tensor | None = None) -> Tensor:
+        """x [batch, channels, h, w] channels last; `temb` what `FusedSteering.time` gave, None in the VAE.
+
+        `skip` holds the channels after those of `x`, if `x` does not hold all.
+        """
         if temb is None:
             shift = self.conv1.bias.expand(x.shape[0], -1)
         else:
             shift = temb[self]
-        hidden = self._convolve(self.conv1, self.norm1(x))
+        hidden = self._convolve(self.conv1, self.norm1(x, beside=skip))
         hidden = self._convolve(self.conv2, self.norm2(hidden, shift))
-        pixels = to_pixels(x)
-        if self.conv_shortcut is not None:
-            pixels = functional.linear(pixels, self.conv_shortcut.weight.flatten(1), self.conv_shortcut.bias)
-        return from_pixels(add_bias(to_pixels(hidden), self.conv2.bias, pixels))
+        return from_pixels(add_bias(to_pixels(hidden), self.conv2.bias, self._shorten(to_pixels(x), skip)))
+
+    def _shorten(self, pixels: Tensor, skip: Tensor | None) -> Tensor:
+        if self.conv_shortcut is None:
+            return pixels
+        weight, bias, seam = self.conv_shortcut.weight.flatten(1), self.conv_shortcut.bias, pixels.shape[-1]
+        shortened = functional.linear(pixels, weight[:, :seam], bias)
+        if skip is None:
+            return shortened
+        rest = to_pixels(skip).flatten(0, 2)
+        return torch.addmm(shortened.flatten(0, 2), rest, weight[:, seam:].t()).view_as(shortened)
 
     @staticmethod
     def _convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
