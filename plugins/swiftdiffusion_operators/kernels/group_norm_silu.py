@@ -192,7 +192,7 @@ class Extent:
 
     @property
     def block(self) -> int:
-        """Channels that a program applies them to: the widest power of two that divides both pictures', within reason."""
+        """Channels that a program applies them to: the widest power of two that divides both pictures'."""
         even = (self.channels | self.seam) & -(self.channels | self.seam)
         return min(even, WIDEST_BLOCK) if even >= 32 else min(triton.next_power_of_2(self.channels), 64)
 
