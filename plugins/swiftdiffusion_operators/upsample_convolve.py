@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 # rows (or columns) of a 3×3 kernel that meet the earlier and the later of two pixels, by the place in a doubled pixel
-_MEETING = (((0,), (1, 2)), ((0, 1), (2,)))
+_MEETING = ((slice(0, 1), slice(1, 3)), (slice(0, 2), slice(2, 3)))
 
 
 def add_taps(weight: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def add_taps(weight: Tensor) -> Tensor:
     places = []
     for rows in _MEETING:
         for columns in _MEETING:
-            pixels = [weight[:, :, list(row)][..., list(column)].sum((2, 3)) for row in rows for column in columns]
+            pixels = [weight[:, :, row, column].sum((2, 3)) for row in rows for column in columns]
             places.append(torch.cat(pixels, dim=1))
     return torch.cat(places)
 

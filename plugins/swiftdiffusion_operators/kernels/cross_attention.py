@@ -29,14 +29,16 @@ def attend(
     at_q = (sample * queries + row).to(tl.int64)[:, None] * row_stride + feature[None, :]
     at_k = (sample * keys + key)[:, None] * key_stride + feature[None, :]
     there = (key < keys)[:, None]
+    # all three at once, so that their loads are on the way together
+    keyed = tl.load(k + at_k, mask=there, other=0.0)
+    values = tl.load(v + at_k, mask=there, other=0.0)
     query = tl.load(q + at_q, mask=(row < queries)[:, None], other=0.0)
     # of fp32 operands no TF32 is made
-    scores = tl.dot(query, tl.trans(tl.load(k + at_k, mask=there, other=0.0)), input_precision="ieee")
+    scores = tl.dot(query, tl.trans(keyed), input_precision="ieee")
     scores *= scale * 1.4426950408889634
     scores = tl.where((key < keys)[None, :], scores, float("-inf"))
     scores = tl.exp2(scores - tl.max(scores, axis=1)[:, None])
     total = tl.sum(scores, axis=1)
-    values = tl.load(v + at_k, mask=there, other=0.0)
     mixed = tl.dot(scores.to(query.dtype), values, input_precision="ieee") / total[:, None]
     at_y = (sample * queries + row).to(tl.int64)[:, None] * (HEADS * WIDTH) + feature[None, :]
     tl.store(y + at_y, mixed.to(y.dtype.element_ty), mask=(row < queries)[:, None])

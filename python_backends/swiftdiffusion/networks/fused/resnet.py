@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.nn import functional
@@ -61,7 +60,8 @@ class ResnetBlock(nn.Module):
         if skip is None:
             return shortened
         rest = to_pixels(skip).flatten(0, 2)
-        return torch.addmm(shortened.flatten(0, 2), rest, weight[:, seam:].t()).view_as(shortened)
+        shortened.flatten(0, 2).addmm_(rest, weight[:, seam:].t())
+        return shortened
 
     @staticmethod
     def _convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
