@@ -28,7 +28,7 @@ from swiftdiffusion.controlnets.mailbox import Form
 from swiftdiffusion.controlnets.repair import Repairs
 from swiftdiffusion.denoising.advance import Advance
 from swiftdiffusion.denoising.branch import Branch
-from swiftdiffusion.denoising.conditioning import Conditioning, Embedding, condition
+from swiftdiffusion.denoising.conditioning import Conditioning, condition
 from swiftdiffusion.denoising.loop import Step, denoise
 from swiftdiffusion.denoising.plan import Plan, make_plan
 from swiftdiffusion.denoising.schedulers import load_scheduler_config
@@ -244,10 +244,9 @@ class Lane:
         zeros = request.negative_prompt is None and self._zeros_for_no_negative
         negative = [request.negative_prompt or ""] if request.guided and not zeros else []
         encoded = self._text_encoder.encode([*negative, request.prompt], request.loras, stopwatch)
-        embeddings: list[Embedding] = [embedding for embedding, _ in encoded]
-        if request.guided and zeros:
-            embeddings.insert(0, embeddings[0].zeros())
-        return condition(embeddings, request.height, request.width), all(cached for _, cached in encoded)
+        embeddings = [embedding for embedding, _ in encoded]
+        conditioning = condition(embeddings, request.height, request.width, int(request.guided and zeros))
+        return conditioning, all(cached for _, cached in encoded)
 
     def _draw_noise(self, request: PictureRequest, generator: torch.Generator) -> Tensor:
         """Noise [1, 4, h, w], drawn on the CPU in fp32 so that a seed gives the same everywhere."""

@@ -46,7 +46,8 @@ class UNets:
         self._twins: list[_Twin] = []
         for placement in placements:
             encoder, decoder = load_unet(folder, placement.dtype)
-            kind, captures = configuration.engine, configuration.captures
+            kind = configuration.engine
+            captures = 2 * configuration.captures  # with a negative prompt and without
             self._twins.append(
                 _Twin(
                     placement,
@@ -83,7 +84,7 @@ class UNets:
 
     @torch.inference_mode()
     def warm_up(self, tokens: int, sample: tuple[int, ...], height: int, width: int) -> Tensor:
-        """Take a guided step with ControlNets' residuals and one without.
+        """Take guided steps with ControlNets' residuals and without, with a negative prompt and without.
 
         Args:
             tokens: of the prompts to come.
@@ -93,8 +94,12 @@ class UNets:
             A prediction [2, 4, h, w] on the first GPU.
         """
         first = self._twins[0].placement
+        blanks = [blank(self._network, tokens, height, width, first, wordless) for wordless in (0, 1)]
+        return [self._step(conditioning, sample) for conditioning in blanks][-1]
+
+    def _step(self, conditioning: Conditioning, sample: tuple[int, ...]) -> Tensor:
         predictions = []
-        for share in self.share(blank(self._network, tokens, height, width, first)):
+        for share in self.share(conditioning):
             given, unet = share.conditioning, share.unet
             latents = given.pooled.new_zeros((given.batch, *sample[1:]))
             mid, embedding, *skips = unet.encoder(
@@ -103,4 +108,4 @@ class UNets:
             for residuals in ([torch.zeros_like(tensor) for tensor in (*skips, mid)], None):
                 noise = unet.decoder(mid, embedding, skips, residuals, given.prompt_embeds)
             predictions.append(noise)
-        return join(predictions, first.device)
+        return join(predictions, self._twins[0].placement.device)

@@ -60,6 +60,14 @@ def test_both_halves_predict_what_torch_does(side, batch):
         assert differ(run(fast, inputs, 0.1), run(plain, inputs, 0.1)) < 5e-3
 
 
+def test_a_negative_half_without_words_is_one_with_zeros():
+    fast = load_halves("cuda_graph", captures=2)
+    sample, timestep, prompt, pooled, sizes = make_inputs()
+    prompt[0] = 0
+    wanted = run(fast, (sample, timestep, prompt, pooled, sizes))
+    assert differ(run(fast, (sample, timestep, prompt[1:], pooled, sizes)), wanted) < 2e-3
+
+
 def test_a_controlnet_and_a_vae_too():
     inputs = (*make_inputs(), torch.rand(1, 3, 128, 128, device=GPU.device, dtype=GPU.dtype))
     fast, plain = (

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -74,10 +75,11 @@ class ControlNetLibrary:
         network = load_controlnet(folder, self._placement.dtype)
         nbytes = sum(weight.nbytes for weight in network.weights().values())
         plan = configuration.plan(f"controlnet_{folder.name}")
-        engine = make_engine(configuration.engine, network, self._placement, captures=configuration.captures, plan=plan)
+        captures = 2 * configuration.captures  # with a negative prompt and without
+        engine = make_engine(configuration.engine, network, self._placement, captures=captures, plan=plan)
         loaded = LoadedControlNet(engine, nbytes, network.latent_channels, network.pixels_a_latent)
-        for height, width in configuration.warm_up_sizes:
-            empty = blank(network, self._prompt_tokens, height, width, self._placement)
+        for (height, width), wordless in product(configuration.warm_up_sizes, (0, 1)):
+            empty = blank(network, self._prompt_tokens, height, width, self._placement, wordless)
             sample = empty.pooled.new_zeros(loaded.shape_sample(empty.batch, height, width))
             image = empty.pooled.new_zeros((1, 3, height, width))
             timestep = sample.new_ones((), dtype=torch.float32)

@@ -45,7 +45,7 @@ class Attached:
     """What stays the same for a request, on the ControlNet's device and in its number type."""
 
     timesteps: Tensor  # [steps], of those in which the ControlNet acts
-    prompt_embeds: Tensor  # [batch, tokens, width]
+    prompt_embeds: Tensor  # [batch or less, tokens, width]: see `Conditioning`
     pooled: Tensor  # [batch, pooled width]
     time_ids: Tensor  # [batch, 6]
     image: Tensor  # [1, 3, height, width], values 0 to 1
@@ -138,7 +138,7 @@ class ControlNetSession:
 
     def _open(self, controlnet: LoadedControlNet) -> Session:
         a = self._attached
-        shape = controlnet.shape_sample(a.prompt_embeds.shape[0], *a.image.shape[2:])
+        shape = controlnet.shape_sample(a.pooled.shape[0], *a.image.shape[2:])
         sample = torch.zeros(shape, dtype=a.image.dtype, device=a.image.device)
         session = controlnet.engine.open(sample, a.timesteps[0], a.prompt_embeds, a.pooled, a.time_ids, a.image)
         return session if self._timeline is None else TimedSession(session, self._timeline, self._placement.device)

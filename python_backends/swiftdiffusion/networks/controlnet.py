@@ -20,7 +20,7 @@ class ControlNet(Encoder):
 
     - sample: [batch, 4, h, w], the same that the UNet takes,
     - timestep: scalar,
-    - prompt_embeds: [batch, tokens, width],
+    - prompt_embeds: [batch, tokens, width], or only the last samples', see `Steering`,
     - pooled: [batch, pooled width],
     - time_ids: [batch, 6],
     - image: [1, 3, height, width] in pixels, values 0 to 1,
@@ -41,7 +41,7 @@ class ControlNet(Encoder):
 
     def prepare(self, prompt_embeds: Tensor, pooled: Tensor, time_ids: Tensor, image: Tensor) -> Any:
         """The sizes' and the image's embeddings, and the prompt as the blocks take it."""
-        image = self.controlnet_cond_embedding(image.expand(prompt_embeds.shape[0], -1, -1, -1))
+        image = self.controlnet_cond_embedding(image.expand(pooled.shape[0], -1, -1, -1))
         return self.embed_sizes(pooled, time_ids), image, self.steering.prepare(prompt_embeds)
 
     def step(self, sample: Tensor, timestep: Tensor, prepared: Any) -> Tensor:

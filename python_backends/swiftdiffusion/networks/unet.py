@@ -60,7 +60,7 @@ class Encoder(Network):
 
     def encode(self, hidden: Tensor, embedding: Tensor, prepared: Any) -> tuple[list[Tensor], Tensor]:
         """Run the blocks; returns the skips, in the order of the down blocks, and the mid block's output."""
-        prompt, time = self.steering.prompt(prepared), self.steering.time(embedding, prepared)
+        prompt, time = self.steering.prompt(prepared, hidden.shape[0]), self.steering.time(embedding, prepared)
         skips = [hidden]
         for block in self.down_blocks:
             if getattr(block, "has_cross_attention", False):
@@ -78,7 +78,7 @@ class UNetEncoder(Encoder):
 
     - sample: [batch, 4, h, w], scaled for this timestep by the scheduler,
     - timestep: scalar,
-    - prompt_embeds: [batch, tokens, width],
+    - prompt_embeds: [batch, tokens, width], or only the last samples', see `Steering`,
     - pooled: [batch, pooled width],
     - time_ids: [batch, 6], SDXL's size conditioning (arXiv 2307.01952, section 2.2),
 
@@ -109,7 +109,7 @@ class UNetDecoder(Network):
     - embedding: the time embedding [batch, width],
     - skips: as `UNetEncoder` returns them,
     - residuals: the ControlNets' sum, shaped as the skips and, last, as `mid`; None where no ControlNet acts,
-    - prompt_embeds: [batch, tokens, width],
+    - prompt_embeds: as `UNetEncoder` takes them,
 
     it predicts the noise [batch, 4, h, w].
     """
@@ -132,7 +132,7 @@ class UNetDecoder(Network):
         self, mid: Tensor, embedding: Tensor, skips: Sequence[Tensor], residuals: Sequence[Tensor] | None, prepared: Any
     ) -> Tensor:
         """Decode, from the mid block's output up."""
-        prompt, time = self.steering.prompt(prepared), self.steering.time(embedding, prepared)
+        prompt, time = self.steering.prompt(prepared, mid.shape[0]), self.steering.time(embedding, prepared)
         hidden, states = mid, list(skips)
         if residuals is not None:
             hidden = mid + residuals[-1]

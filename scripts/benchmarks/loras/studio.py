@@ -95,7 +95,7 @@ class Studio:
         self._patcher.restore()
         plan, device = self._plan, self.placement.device
         timesteps, scales, weights = (tensor.to(device) for tensor in (plan.timesteps, plan.scales, plan.weights))
-        conditions = condition([*(one.zeros() for one in embeddings), *embeddings], self._size, self._size)
+        conditions = condition(embeddings, self._size, self._size, wordless=len(embeddings))
         noise = torch.cat([self._draw_noise(seed) for seed in seeds]).to(device) * plan.noise_scale
         state = plan.start(noise.flatten(0, 1)[None])  # the scheduler's course is that of one picture of many channels
         for step in range(plan.steps):

@@ -53,6 +53,31 @@ def test_a_controlnet_gives_the_same_residuals():
 
 
 @torch.inference_mode()
+def test_samples_without_words_are_those_with_prompts_of_zeros():
+    """In front, where their prompts may be left out."""
+    unet = make_unet()
+    sample, timestep, prompts, pooled, sizes = make_inputs(8, 8, batch=3)
+    prompts[:2] = 0
+    model = ControlNetModel.from_unet(unet, conditioning_channels=3)
+    for output in (*model.controlnet_down_blocks, model.controlnet_mid_block):
+        torch.nn.init.normal_(output.weight, std=0.3)
+    encoder, decoder, controlnet, image = (
+        UNetEncoder(unet),
+        UNetDecoder(unet),
+        ControlNet(model),
+        torch.rand(1, 3, 64, 64),
+    )
+    wanted = controlnet(sample, timestep, prompts, pooled, sizes, image)
+    mid, embedding, *skips = encoder(sample, timestep, prompts, pooled, sizes)
+    noise = decoder(mid, embedding, skips, None, prompts)
+    for layers in (lambda network: network, fused):
+        given = (sample, timestep, prompts[2:], pooled, sizes)
+        assert torch.allclose(layers(controlnet)(*given, image), wanted, atol=1e-5)
+        mid, embedding, *skips = layers(encoder)(*given)
+        assert torch.allclose(layers(decoder)(mid, embedding, skips, None, prompts[2:]), noise, atol=1e-5)
+
+
+@torch.inference_mode()
 def test_a_decoder_gives_the_same_picture():
     torch.manual_seed(3)
     vae = AutoencoderKL(

@@ -80,6 +80,21 @@ def test_layer_norms(shape, dtype):
 
 
 @dtypes
+@pytest.mark.parametrize("shape", [(3, 5, 37), (4, 1, 1280), (2, 9, 64)])
+def test_what_is_added_may_lack_samples(shape, dtype):
+    x, residual = draw(*shape, dtype=dtype), draw(*shape, dtype=dtype, seed=1)
+    weight, bias, stand_in = (draw(shape[-1], dtype=dtype, seed=seed) for seed in (2, 3, 4))
+    for lacking in (1, shape[0] - 1):
+        whole = torch.cat([stand_in.expand(lacking, *shape[1:]), x[lacking:]])
+        for run in (norm_kernel.run, add_layer_norm):
+            wanted = run(whole, residual, weight, bias, 1e-5)
+            found = run(x[lacking:], residual, weight, bias, 1e-5, stand_in)
+            assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+    operator = torch.ops.swiftdiffusion.add_layer_norm.default
+    torch.library.opcheck(operator, (x[1:], residual, weight, bias, 1e-5, stand_in))
+
+
+@dtypes
 @pytest.mark.parametrize(("queries", "keys", "heads", "width"), [(150, 77, 4, 64), (9, 48, 3, 16), (64, 130, 1, 32)])
 def test_attention_to_the_prompt(queries, keys, heads, width, dtype):
     if dtype == torch.bfloat16 and DEVICE == "cpu":

@@ -40,10 +40,13 @@ class CrossAttention(nn.Module):
         self._merged = [merge([self.to_k.weight, self.to_v.weight])]
 
     def project(self, prompt_embeds: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values [batch, tokens, width] of a prompt [batch, tokens, prompt width]."""
+        """Keys and values [prompts, tokens, width] of prompts [prompts, tokens, prompt width]."""
         keys, values = functional.linear(prompt_embeds, self._merged[0]).chunk(2, dim=-1)
         return keys, values
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """x [batch, pixels, width]; returns the same shape."""
-        return cross_attention(self.to_q(x), keys, values, self.heads)
+        """x [batch, pixels, width]; returns the same of the samples that have a prompt, the last of the batch.
+
+        Keys and values of a prompt of zeros are zeros, and so is then what attention gives.
+        """
+        return cross_attention(self.to_q(x[-keys.shape[0] :]), keys, values, self.heads)

@@ -41,7 +41,7 @@ class FusedSteering(Steering):
         given: dict[nn.Module, Any] = {upsampler: upsampler.prepare() for upsampler in self._upsamplers}
         return Prepared(given | {attention: attention.project(prompt_embeds) for attention in self._attentions}, bias)
 
-    def prompt(self, prepared: Prepared) -> Any:
+    def prompt(self, prepared: Prepared, batch: int) -> Any:
         """Keys and values by attention, taps by upsampling."""
         return prepared.given
 

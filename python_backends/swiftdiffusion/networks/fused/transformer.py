@@ -32,15 +32,18 @@ class TransformerBlock(nn.Module):
         """
         x, normed = self._add(self.norm1, change, x)
         x, normed = self._add(self.norm2, self.attn1.to_out[0](self.attn1(normed)), x)
-        x, normed = self._add(self.norm3, self.attn2.to_out[0](self.attn2(normed, *prompt[self.attn2])), x)
+        out = self.attn2.to_out[0]
+        x, normed = self._add(self.norm3, out(self.attn2(normed, *prompt[self.attn2])), x, out.bias)
         gated, _, back = self.ff.net
         return x, back(geglu_linear(normed, gated.proj.weight, gated.proj.bias))
 
     @staticmethod
-    def _add(norm: nn.LayerNorm, change: Tensor | None, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _add(
+        norm: nn.LayerNorm, change: Tensor | None, x: Tensor, stand_in: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         if change is None:
             return x, layer_norm(x, norm.weight, norm.bias, norm.eps)
-        return add_layer_norm(change, x, norm.weight, norm.bias, norm.eps)
+        return add_layer_norm(change, x, norm.weight, norm.bias, norm.eps, stand_in)
 
 
 class Transformer(nn.Module):
