@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,7 +41,7 @@ class Embedding:
     pooled: Tensor  # [pooled width]
 
 
-def condition(embeddings: list[Embedding], height: int, width: int, wordless: int = 0) -> Conditioning:
+def condition(embeddings: Sequence[Embedding], height: int, width: int, wordless: int = 0) -> Conditioning:
     """Stack (negative, prompt), or (prompt) alone, with the picture's size in pixels for both.
 
     `wordless` rows before them have zeros instead of a prompt (``force_zeros_for_empty_prompt``).
