@@ -1,5 +1,7 @@
+import gc
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -83,6 +85,22 @@ def test_an_attached_controlnet_gives_its_residuals(network, service, threads):
     links[0].start_step(samples[0], TIMESTEPS[0])
     with pytest.raises(Unavailable, match="not attached"):
         links[0].residuals()
+
+
+def test_a_request_that_is_over_is_freed_at_once(network, service, threads):
+    """Not only when Python looks for circles: a hundred requests' tensors and sockets would wait for that."""
+    attachment = attach(lambda _, __, inputs: threads.submit(service.answer, inputs), make_subject(network))
+    link = attachment.wait(lambda: None)
+    link.start_step(torch.randn(2, 4, LATENTS, LATENTS), TIMESTEPS[0])
+    link.residuals()
+    attachment.close()
+    left = [weakref.ref(attachment), weakref.ref(link)]
+    gc.disable()
+    try:
+        del attachment, link
+        assert [one() for one in left] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_memory_that_cannot_be_shared_is_refused_where_nothing_else_will_do(network, service, threads):
