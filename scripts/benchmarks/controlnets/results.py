@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -29,10 +30,14 @@ HELD = {
     "models": "models_mib",
     "their threads": "models_threads",
 }
-GROWTH: dict[str, Callable[[Row], Any]] = {
-    title: lambda row, kind=kind: "–" if row[f"{kind}_growth"] is None else row[f"{kind}_growth"]
-    for title, kind in HELD.items()
-}
+
+
+def _show_growth(kind: str, row: Row) -> str:
+    growth = row[f"{kind}_growth"]
+    return "–" if growth is None else f"{growth:g}"
+
+
+GROWTH: dict[str, Callable[[Row], Any]] = {title: partial(_show_growth, kind) for title, kind in HELD.items()}
 SECTIONS: dict[str, tuple[str, dict[str, Callable[[Row], Any]]]] = {
     STEPS: (
         "step",

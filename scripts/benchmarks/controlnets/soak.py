@@ -39,7 +39,8 @@ def measure_soak(
         checkpoint, folder / "controlnets", count_room(checkpoint, gpus), folder, engine, gpus, progress
     )
     pictures: dict[tuple[Path, ...], NDArray[np.uint8]] = {}
-    failures, wrong, usages, transports = [], 0, [], set()
+    failures, wrong, usages = [], 0, []
+    transports: set[str] = set()
     asked = list(draw_names(sorted(weights), requests))
     with serve_repository(repository, "controlnets-soak", progress) as server:
         for number, names in enumerate(asked):
