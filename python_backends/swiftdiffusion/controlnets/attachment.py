@@ -32,8 +32,8 @@ class Terms:
     """How a lane deals with ControlNets."""
 
     transport: str = "auto"  # one of TRANSPORTS; auto shares GPU memory where both sides can
-    timeout_s: float = 2.0  # silence of a ControlNet's process, or a step's delay, that counts as its death
-    attach_timeout_s: float = 120.0  # how long one may take to load
+    timeout_s: float = 2.0  # silence of a ControlNet's process, or a pushed step's delay, that counts as its death
+    service_timeout_s: float = 120.0  # how long one may take to load, or for a step by a call
 
     def __post_init__(self) -> None:
         if self.transport not in TRANSPORTS:
@@ -119,7 +119,8 @@ class Attachment:
             )
         else:
             self._reason = news.reason
-            self._link = BlsLink(_call_steps(self._call, self.model, self.name, self._lifeline.token), self._pulse)
+            call_step = _call_steps(self._call, self.model, self.name, self._lifeline.token)
+            self._link = BlsLink(call_step, self._pulse, self.name, self._terms.service_timeout_s)
         return self._link
 
     def check(self) -> None:
@@ -166,13 +167,13 @@ class Attachment:
         self._lifeline.hand_over(pack_offer(offer), files)
 
     def _wait_until_ready(self, check: Callable[[], None]) -> News:
-        deadline = time.monotonic() + self._terms.attach_timeout_s
+        deadline = time.monotonic() + self._terms.service_timeout_s
         while time.monotonic() < deadline:
             check()
             news = self._pulse.listen(LISTEN_S)
             if news and news.state == READY:
                 return news
-        raise Unavailable(f"ControlNet {self.name!r} was not ready within {self._terms.attach_timeout_s:g} s")
+        raise Unavailable(f"ControlNet {self.name!r} was not ready within {self._terms.service_timeout_s:g} s")
 
 
 def _read(answer: Future[dict[str, NDArray[Any]]], name: str) -> dict[str, NDArray[Any]]:

@@ -12,7 +12,7 @@ import torch
 from shapes.checkpoint import controlnet_folder, pipeline_folder
 from swiftdiffusion.controlnets.attachment import Attachment, Subject, Terms
 from swiftdiffusion.controlnets.mailbox import Form, MailboxPool
-from swiftdiffusion.controlnets.messages import BLS, READY, News
+from swiftdiffusion.controlnets.messages import ALIVE, BLS, READY, News
 from swiftdiffusion.denoising.conditioning import blank
 from swiftdiffusion.errors import Cancelled, InvalidArgument, Unavailable
 from swiftdiffusion.lifeline import Holder
@@ -25,7 +25,7 @@ CPU = Placement(torch.device("cpu"), torch.float32)
 SIZE, LATENTS = 64, 16
 TIMESTEPS = torch.tensor([900.0, 500.5, 100.0])
 PATIENT = Terms()
-QUICK = Terms(timeout_s=0.5, attach_timeout_s=1)
+QUICK = Terms(timeout_s=0.5, service_timeout_s=1)
 
 
 @pytest.fixture(scope="module")
@@ -149,14 +149,21 @@ def test_a_request_that_is_given_up_does_not_wait(network, threads):
 
 
 @pytest.mark.parametrize(
-    ("dies", "sentence"),
-    [(True, "'edges' ended while it was at work"), (False, r"'edges' gave no sign of life for 0\.5 s")],
+    ("fault", "sentence"),
+    [
+        ("dies", "'edges' ended while it was at work"),
+        ("falls silent", r"'edges' gave no sign of life for 0\.5 s"),
+        ("hangs", "'edges' gave no residuals within 1 s"),
+    ],
 )
-def test_a_process_that_is_gone_or_silent_is_noticed(network, threads, dies, sentence):
+def test_a_process_that_is_gone_or_at_a_loss_is_noticed(network, threads, fault, sentence):
     over = threading.Event()
 
     def die(holder):
-        over.wait(0.2 if dies else 5)
+        deadline = time.monotonic() + (0.2 if fault == "dies" else 5)
+        while not over.wait(0.1) and time.monotonic() < deadline:
+            if fault == "hangs":
+                holder.send(News(ALIVE).pack())
         holder.close()
 
     def act(inputs):
