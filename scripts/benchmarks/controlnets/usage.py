@@ -74,7 +74,7 @@ def _describe(usages: Sequence[Usage], grow: Callable[[Sequence[float]], float])
         series = [usage[place] for usage in usages]
         known = [value for value in series if value is not None]
         described[kind] = series
-        described[f"{kind}_growth"] = round(grow(known), 2) if known else None
+        described[f"{kind}_growth"] = round(grow(known), 2) + 0.0 if known else None  # and no -0.0
     return described
 
 

@@ -4,11 +4,12 @@ import os
 import runpy
 import time
 from pathlib import Path
+from typing import Any
 
 import swiftdiffusion
 
 REAL = Path(swiftdiffusion.__file__).resolve().parents[1] / "controlnet" / "model.py"
-Model = runpy.run_path(str(REAL))["TritonPythonModel"]
+Model: Any = runpy.run_path(str(REAL))["TritonPythonModel"]
 
 
 class TritonPythonModel(Model):
