@@ -49,14 +49,17 @@ def is_server(process: int) -> bool:
 
 
 def read_held(process: int) -> tuple[int, int]:
-    """Bytes that are the process's own (anonymous pages), and its threads; 0 and 0 if it is gone."""
+    """Bytes that are the process's own, and its threads; 0 and 0 if it is gone.
+
+    Its own are its anonymous pages; where the kernel does not tell them (gVisor's), all that are resident.
+    """
     fields: dict[str, int] = {}
     with suppress(OSError):
         for line in (PROC / str(process) / "status").read_text().splitlines():
             name, _, value = line.partition(":")
-            if name in ("RssAnon", "Threads"):
+            if name in ("RssAnon", "VmRSS", "Threads"):
                 fields[name] = int(value.split()[0])
-    return 1024 * fields.get("RssAnon", 0), fields.get("Threads", 0)
+    return 1024 * fields.get("RssAnon", fields.get("VmRSS", 0)), fields.get("Threads", 0)
 
 
 def _list_parents() -> Iterator[tuple[int, int]]:

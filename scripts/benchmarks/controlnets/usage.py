@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from benchmarks.controlnets.processes import find_descendants, is_server, read_h
 SHARED_MEMORY = Path("/dev/shm")
 QUERY = ("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits")
 MEBIBYTE = 2**20
+FEW = 3
 
 
 class Usage(NamedTuple):
@@ -56,8 +58,17 @@ def read_usage(but: str = "") -> Usage:
 
 
 def describe_growth(usages: Sequence[Usage], since: int) -> dict[str, Any]:
-    """The series of each kind, and how far its last is above the one numbered `since`."""
-    return _describe(usages, lambda series: series[-1] - series[min(since, len(series) - 1)])
+    """The series of each kind, and how far its end is above where it was from the one numbered `since` on.
+
+    Both are medians of a few, since a new process holds a little more or less than the one before.
+    """
+
+    def grow(series: Sequence[float]) -> float:
+        settled = series[min(since, len(series) - 1) :]
+        few = max(1, min(FEW, len(settled) // 2))
+        return median(settled[-few:]) - median(settled[:few])
+
+    return _describe(usages, grow)
 
 
 def describe_trend(usages: Sequence[Usage]) -> dict[str, Any]:

@@ -192,6 +192,9 @@ def test_growth_is_counted_from_where_memory_has_settled():
     assert (growth["gpus_mib_growth"], growth["shared_mib_growth"]) == (5.0, 0.0)
     assert growth["gpus_mib"] == [10.0, 30.0, 35.0]
     assert describe_growth(make_usages(None, None), since=1)["gpus_mib_growth"] is None
+    assert describe_growth(make_usages(1.0, 3.0), since=1)["gpus_mib_growth"] == 0
+    one_more_for_once = describe_growth(make_usages(10.0, 30.0, 30.0, 31.0, 30.0, 32.0, 50.0, 32.0), since=1)
+    assert one_more_for_once["gpus_mib_growth"] == 2.0
 
 
 def test_a_leak_rises_all_the_time_and_what_comes_and_goes_does_not():
