@@ -37,6 +37,10 @@ def _show_growth(kind: str, row: Row) -> str:
     return "–" if growth is None else f"{growth:g}"
 
 
+def _show_gpus(row: Row) -> str:
+    return ", ".join(map(str, row["gpus"])) or "none"
+
+
 GROWTH: dict[str, Callable[[Row], Any]] = {title: partial(_show_growth, kind) for title, kind in HELD.items()}
 SECTIONS: dict[str, tuple[str, dict[str, Callable[[Row], Any]]]] = {
     STEPS: (
@@ -71,6 +75,7 @@ SECTIONS: dict[str, tuple[str, dict[str, Callable[[Row], Any]]]] = {
         "failures, seconds of the slowest",
         {
             "checkpoint": lambda row: row["checkpoint"],
+            "ControlNet's, lane's GPU": _show_gpus,
             "transport": lambda row: row["controlnet"]["transport"],
             "kills": lambda row: row["kills"],
             "clean errors": lambda row: row["clean"],
@@ -86,6 +91,7 @@ SECTIONS: dict[str, tuple[str, dict[str, Callable[[Row], Any]]]] = {
         "soak",
         {
             "checkpoint": lambda row: row["checkpoint"],
+            "ControlNets', lane's GPU": _show_gpus,
             "transport": lambda row: ", ".join(row["transports"]),
             "requests": lambda row: row["requests"],
             "right": lambda row: row["right"],
