@@ -17,10 +17,20 @@ from benchmarks.controlnets.processes import find_descendants, find_stubs, is_se
 from benchmarks.controlnets.promises import judge
 from benchmarks.controlnets.repository import write_lanes, write_shared
 from benchmarks.controlnets.results import draw_rows, format_rows
-from benchmarks.controlnets.rows import DATA_PATH, FAILURES, PICTURES, SOAK, STEPS, describe_row
+from benchmarks.controlnets.rows import (
+    DATA_PATH,
+    FAILURES,
+    PICTURES,
+    SOAK,
+    STEPS,
+    describe_row,
+    is_same,
+    leave_out,
+)
 from benchmarks.controlnets.soak import MOST, count_evictions, count_room, draw_names, link_controlnets
 from benchmarks.controlnets.steps import Counts, compare_pictures, summarise
 from benchmarks.controlnets.usage import Usage, describe_growth, describe_trend
+from benchmarks.runs import GrowingReport
 from benchmarks.serving.checkpoints import prepare_checkpoint
 from commands.benchmark import parse_options, work
 from launch.problems import LaunchError
@@ -254,6 +264,20 @@ def test_the_data_paths_process_takes_requests_and_needs_gpus_for_more():
         attachment.close()
         with pytest.raises(Unavailable, match=r"'ready' cannot share memory with the lane.*offers no memory"):
             push_once(call, SMALL, pool, torch.zeros(SMALL.residuals))
+
+
+def test_a_machine_with_fewer_gpus_keeps_what_another_has_measured(tmp_path):
+    path = tmp_path / "controlnets.json"
+    report = GrowingReport("controlnets", [], path, is_same, judge, False, checkpoint="sdxl")
+    report.add(describe_row(DATA_PATH, "far") | {"step_ms": 0.3})
+    resumed = GrowingReport("controlnets", [], path, is_same, judge, True, checkpoint="sdxl")
+    for name in ("far", "near"):
+        leave_out(resumed, DATA_PATH, name, "takes 2 GPUs; here: 1")
+    assert [(row["name"], row.get("step_ms"), row["run"]) for row in resumed.rows] == [
+        ("far", 0.3, 0),
+        ("near", None, 1),
+    ]
+    assert resumed.bars["data_path_ms"].met is True
 
 
 def test_results_say_what_there_is_not():
