@@ -39,6 +39,12 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def name_machine(machine: Mapping[str, Any]) -> str:
+    """In few words: its GPUs, or its processor where it has none."""
+    gpus = [gpu["name"] for gpu in machine["gpus"]]
+    return f"{len(gpus)} × {gpus[0]}" if gpus else f"no GPU, {machine['processor']}"
+
+
 def write_report(report: Mapping[str, Any], path: Path) -> None:
     """Write the JSON file whole or not at all, so that a reader never finds half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -39,11 +39,14 @@ def test_all_parts_on_the_cpu(tmp_path):
     assert rows["pictures", "near_vs_none"]["max_difference"] > 1
     kill = rows["failures", "kill"]
     assert (kill["kills"], kill["clean"], kill["following_right"], kill["repaired_right"]) == (1, 1, 1, 1)
+    assert (kill["checkpoint"], kill["controlnet"]["transport"], kill["gpus"]) == ("shapes", "bls", [])
+    assert all(1 <= step < kill["steps"] for step in kill["killed_after_step"])
     assert kill["slowest_error_s"] <= kill["timeout_s"] + 1
     assert "UNAVAILABLE: ControlNet 'edges'" in kill["sentences"][0]
     soak = rows["soak", "random"]
     assert (soak["requests"], soak["right"]) == (6, 6)
     assert soak["evictions"] > 0
+    assert soak["transports"] == ["bls"]
     assert report["bars"]["step_far_vs_none"]["met"] is None
     assert report["bars"]["kills_clean"]["met"] is True
     with Image.open(tmp_path / "controlnets.png") as chart:

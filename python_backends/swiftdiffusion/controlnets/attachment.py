@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from swiftdiffusion.controlnets.bls_link import BlsLink
+from swiftdiffusion.controlnets.bls_link import BlsLink, CallStep
 from swiftdiffusion.controlnets.ipc_link import IpcLink
 from swiftdiffusion.controlnets.mailbox import Form, Mailbox, MailboxPool
 from swiftdiffusion.controlnets.messages import BLS, IPC, RAN, READY, TRANSPORTS, News, Offer, pack_offer
@@ -32,8 +32,8 @@ class Terms:
     """How a lane deals with ControlNets."""
 
     transport: str = "auto"  # one of TRANSPORTS; auto shares GPU memory where both sides can
-    timeout_s: float = 2.0  # silence of a ControlNet's process, or a step's delay, that counts as its death
-    attach_timeout_s: float = 120.0  # how long one may take to load
+    timeout_s: float = 2.0  # silence of a ControlNet's process, or a pushed step's delay, that counts as its death
+    service_timeout_s: float = 120.0  # how long one may take to load, or for a step by a call
 
     def __post_init__(self) -> None:
         if self.transport not in TRANSPORTS:
@@ -119,7 +119,8 @@ class Attachment:
             )
         else:
             self._reason = news.reason
-            self._link = BlsLink(self._call_step, self._pulse)
+            call_step = _call_steps(self._call, self.model, self.name, self._lifeline.token)
+            self._link = BlsLink(call_step, self._pulse, self.name, self._terms.service_timeout_s)
         return self._link
 
     def check(self) -> None:
@@ -153,7 +154,7 @@ class Attachment:
         while not self._lifeline.is_taken(LISTEN_S):
             check()
             if self._answer.done():
-                self._name(self._answer)  # a refusal, mostly
+                _read(self._answer, self.name)  # a refusal, mostly
             if time.monotonic() > deadline:
                 raise Unavailable(f"ControlNet {self.name!r} did not answer within {self._terms.timeout_s:g} s")
         offer: Offer | None = None
@@ -166,31 +167,42 @@ class Attachment:
         self._lifeline.hand_over(pack_offer(offer), files)
 
     def _wait_until_ready(self, check: Callable[[], None]) -> News:
-        deadline = time.monotonic() + self._terms.attach_timeout_s
+        deadline = time.monotonic() + self._terms.service_timeout_s
         while time.monotonic() < deadline:
             check()
             news = self._pulse.listen(LISTEN_S)
             if news and news.state == READY:
                 return news
-        raise Unavailable(f"ControlNet {self.name!r} was not ready within {self._terms.attach_timeout_s:g} s")
+        raise Unavailable(f"ControlNet {self.name!r} was not ready within {self._terms.service_timeout_s:g} s")
 
-    def _name(self, answer: Future[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-        """What the model answered; raises what it raised, and says which ControlNet died."""
-        try:
-            return answer.result()
-        except Lost as error:
-            raise Lost(f"ControlNet {self.name!r} is lost: {error}") from None
 
-    def _call_step(self, sample: Tensor, timestep: Tensor) -> Future[NDArray[np.float32]]:
+def _read(answer: Future[dict[str, NDArray[Any]]], name: str) -> dict[str, NDArray[Any]]:
+    """What the model answered; raises what it raised, and says which ControlNet died."""
+    try:
+        return answer.result()
+    except Lost as error:
+        raise Lost(f"ControlNet {name!r} is lost: {error}") from None
+
+
+def _call_steps(call: Call, model: str, name: str, token: str) -> CallStep:
+    """What sends the steps of the request with this token off.
+
+    It knows no `Attachment`, which knows the link that has this: in a circle they would keep a request's tensors and
+    sockets until Python looks for circles, which takes a hundred requests.
+    """
+    session = np.array([token.encode()], dtype=np.object_)
+
+    def call_step(sample: Tensor, timestep: Tensor) -> Future[NDArray[np.float32]]:
         residuals: Future[NDArray[np.float32]] = Future()
 
         def deliver(done: Future[dict[str, NDArray[Any]]]) -> None:
             try:
-                residuals.set_result(self._name(done)["residuals"])
+                residuals.set_result(_read(done, name)["residuals"])
             except BaseException as error:
                 residuals.set_exception(error)
 
-        session = np.array([self._lifeline.token.encode()], dtype=np.object_)
         step = {"session": session, "sample": to_array(sample), "timestep": to_array(timestep.reshape(1))}
-        self._call(self.model, CONTROLNET, step).add_done_callback(deliver)
+        call(model, CONTROLNET, step).add_done_callback(deliver)
         return residuals
+
+    return call_step

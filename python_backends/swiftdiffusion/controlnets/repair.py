@@ -1,8 +1,10 @@
 """Bringing back models whose process died or hangs: Triton restarts none, but unloads and loads one when it is told.
 
 A call to a model whose process has died takes a second to fail, and makes tritonserver 2.51 keep that instance's 35
-threads and its shared memory for ever. So death is told from the processes themselves where it can be, and nobody
-calls a model that is under repair.
+threads and its shared memory for ever. So does a request that is in the process when it dies, from another model or
+not, given up and unloaded before or not: what holds the instance is a handle of the request's that only the process
+itself gives back. So death is told from the processes themselves where it can be, nobody calls a model that is under
+repair, and what goes through GPU memory, where no call is under way while steps run, leaves nothing behind.
 """
 
 from __future__ import annotations

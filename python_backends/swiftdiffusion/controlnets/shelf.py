@@ -130,20 +130,25 @@ class Shelf(Generic[Item]):
         """A lease of a slot that is loaded."""
         deadline = time.monotonic() + timeout_s
         slot: _Slot[Item] | None = None
+        need: int | None = None
         try:
             while True:
                 with self._changed:
                     if slot is None:
-                        slot = self._find(name) or self._begin(name)
+                        slot = self._find(name)
+                    if slot is None and need is not None:
+                        slot = self._begin(name, need)
                     if slot is not None and slot.loaded.done():
                         slot.loaded.result()
                         return slot
                     left = deadline - time.monotonic()
-                    if left > 0:
-                        self._changed.wait(min(LOOK_S, left))
-                    else:
+                    if left <= 0:
                         raise self._explain_delay(name, slot, timeout_s)
+                    if slot is not None or need is not None:
+                        self._changed.wait(min(LOOK_S, left))
                 waiting()
+                if slot is None and need is None:
+                    need = self._measure(name)  # reads files, which must not hold up those who use others
         except BaseException:
             if slot is not None:
                 self._leave(slot)
@@ -161,12 +166,14 @@ class Shelf(Generic[Item]):
             self._slots.move_to_end(name)
         return slot
 
-    def _begin(self, name: str) -> _Slot[Item] | None:
-        """A slot whose item begins to load, or None where there is no room for it at the moment."""
+    def _measure(self, name: str) -> int:
         there = self._library.names()
         if name not in there:
             raise NotFound(f"ControlNet {shorten(name)} is not here; served: {', '.join(there) or 'none'}")
-        need = self._library.measure(name)
+        return self._library.measure(name)
+
+    def _begin(self, name: str, need: int) -> _Slot[Item] | None:
+        """A slot whose item of `need` bytes begins to load, or None where there is no room for it at the moment."""
         dropped = self._choose_dropped(name, need)
         if dropped is None:
             return None

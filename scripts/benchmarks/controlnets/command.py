@@ -18,12 +18,13 @@ DESCRIPTION = """\
 Measure ControlNets as a service. `steps`: what a denoising step takes without a ControlNet, with one on the second GPU,
 with one on the same GPU, with tensors by BLS, and with guidance on two GPUs, in one tritonserver; and whether the
 pictures are the same. `data_path`: the residuals of one SDXL step from process to process, without Triton. `failures`:
-the ControlNet's process is killed mid-request, again and again; what the sender is told and when, and whether the next
-requests are right. `soak`: requests with random ControlNets, of which there are more than there is room for. These two
-draw with the small `shapes`, and look at the memory of GPUs and /dev/shm, so nothing else should run. On GPUs the
-checkpoint of `steps` is SDXL's configuration with random weights in fp16; without one it is `shapes` in fp32. What
-takes more GPUs than there are is left out, which the report says. controlnets.json is rewritten after each row; with
---resume rows that it has are kept, so that several calls fill one file. controlnets.png is drawn at the end.
+the ControlNet's process is killed between two steps of a request, again and again; what the sender is told and when,
+and whether the next requests are right. `soak`: requests with random ControlNets, of which there are more than there is
+room for. These two draw with the small `shapes`, with a GPU over its memory alone, and judge what GPUs, /dev/shm and
+the server's processes hold, so nothing else should run. On GPUs the checkpoint of `steps` is SDXL's configuration with
+random weights in fp16; without one it is `shapes` in fp32. What takes more GPUs than there are is left out, which the
+report says. controlnets.json is rewritten after each row; with --resume rows that it has are kept, so that several
+calls, on several machines, fill one file. controlnets.png is drawn at the end.
 """
 PARTS = ("steps", "data_path", "failures", "soak")
 
@@ -96,7 +97,7 @@ def work(options: argparse.Namespace) -> int:
                 measure(part, checkpoint, options, report, progress)
             except LaunchError as problem:
                 report.add({**whole, "failed": str(problem)})
-    print(format_rows(report.rows, report.bars))
+    print(format_rows(report.rows, report.bars, report.runs))
     draw_rows(report.rows, checkpoint).save(options.out / "controlnets.png")
     print(f"\nSaved in {shorten(options.out)}/: controlnets.json, controlnets.png")
     return int(any("failed" in row for row in report.rows))

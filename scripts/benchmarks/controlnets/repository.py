@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from types import MappingProxyType
 
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
@@ -15,7 +16,7 @@ from benchmarks.serving.checkpoints import ServedCheckpoint
 from benchmarks.serving.repositories import SystemRepository, Tuning, tune
 from launch.paths import MODEL_REPOSITORY, PYTHON_BACKENDS
 from launch.progress import Progress
-from swiftdiffusion.controlnets.messages import BLS
+from swiftdiffusion.controlnets.messages import BLS, IPC
 from swiftdiffusion_build.export.subjects import Checkpoint
 from swiftdiffusion_build.layout import Layout
 from swiftdiffusion_build.placement.instance_groups import write_instance_groups
@@ -23,7 +24,7 @@ from swiftdiffusion_build.placement.server_placement import CPU, Gpus, ServerPla
 from swiftdiffusion_build.plans.profiles import default_profiles
 from swiftdiffusion_build.repository import write_repository
 
-NOT_ASKED = ("swiftdiffusion_stream", "adapters")  # models that would only take time to load
+STREAMED, NOT_ASKED = "swiftdiffusion_stream", "adapters"  # models that would only take time to load where none asks
 SHARED = "controlnet_shared"
 
 
@@ -37,6 +38,11 @@ def choose_last(gpus: int) -> Gpus:
     return (gpus - 1,) if gpus else CPU
 
 
+def require_transport(gpus: int) -> dict[str, str]:
+    """The lane's parameters by which a ControlNet's tensors go through GPU memory or not at all, where there is any."""
+    return {"controlnet_transport": IPC} if gpus else {}
+
+
 def write_models(
     checkpoint: ServedCheckpoint,
     controlnets: Mapping[str, Gpus],
@@ -44,6 +50,8 @@ def write_models(
     engine: str,
     gpus: int,
     progress: Progress,
+    lane: Mapping[str, str] = MappingProxyType({}),
+    streams: bool = False,
 ) -> SystemRepository:
     """Write a repository with one lane, on the first GPU, and the checkpoint's first ControlNet.
 
@@ -54,6 +62,8 @@ def write_models(
         engine: what runs the networks.
         gpus: how many there are.
         progress: shows what goes on.
+        lane: further parameters of it.
+        streams: whether requests are streamed.
     """
     here = choose_first(gpus)
     placement = ServerPlacement(here, here, {"lane": here}, controlnets)
@@ -69,12 +79,13 @@ def write_models(
         engine=engine,
         placement=placement,
     )
-    for name in NOT_ASKED:
+    for name in (NOT_ASKED,) if streams else (NOT_ASKED, STREAMED):
         shutil.rmtree(layout.model_repository / name)
     for file in layout.model_repository.glob("*/config.pbtxt"):
-        config = _read(file.parent)
-        tune(config, checkpoint.side, bool(gpus), Tuning())
-        _write(config, file.parent)
+        if file.parent.name != STREAMED:  # which has no networks
+            config = _read(file.parent)
+            tune(config, checkpoint.side, bool(gpus), Tuning(lane=lane))
+            _write(config, file.parent)
     return SystemRepository(layout.model_repository, PYTHON_BACKENDS, placement)
 
 
@@ -106,7 +117,7 @@ def write_shared(
 
     `memory_mb` is its parameter; the other arguments are those of `write_models`.
     """
-    repository = write_models(checkpoint, {}, folder, engine, gpus, progress)
+    repository = write_models(checkpoint, {}, folder, engine, gpus, progress, require_transport(gpus))
     config = ModelConfig(backend="controlnet")
     for name, value in {"controlnets": controlnets, "engine": engine, "memory_mb": memory_mb}.items():
         config.parameters[name].string_value = str(value)

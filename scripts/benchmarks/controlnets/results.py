@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -11,6 +12,7 @@ from benchmarks.bars import Bar, format_bars
 from benchmarks.chart import draw_chart
 from benchmarks.controlnets.configurations import CONFIGURATIONS
 from benchmarks.controlnets.rows import DATA_PATH, FAILURES, PICTURES, SOAK, STEPS, UNMEASURED, find_row
+from benchmarks.report import name_machine
 from benchmarks.runs import Row
 from benchmarks.table import format_table
 
@@ -20,11 +22,26 @@ CHART = {
 }
 """Panels, groups in them, and the configurations of their bars: without and with a ControlNet."""
 LABELS = {one.name: one.label for one in CONFIGURATIONS}
-GROWTH: dict[str, Callable[[Row], Any]] = {
-    "GPUs, MiB more": lambda row: row["gpus_growth_mib"],
-    "/dev/shm": lambda row: row["shared_growth_mib"],
-    "host": lambda row: row["host_growth_mib"],
+HELD = {
+    "GPUs, MiB more": "gpus_mib",
+    "/dev/shm": "shared_mib",
+    "server": "server_mib",
+    "its threads": "server_threads",
+    "models": "models_mib",
+    "their threads": "models_threads",
 }
+
+
+def _show_growth(kind: str, row: Row) -> str:
+    growth = row[f"{kind}_growth"]
+    return "–" if growth is None else f"{growth:g}"
+
+
+def _show_gpus(row: Row) -> str:
+    return ", ".join(map(str, row["gpus"])) or "none"
+
+
+GROWTH: dict[str, Callable[[Row], Any]] = {title: partial(_show_growth, kind) for title, kind in HELD.items()}
 SECTIONS: dict[str, tuple[str, dict[str, Callable[[Row], Any]]]] = {
     STEPS: (
         "step",
@@ -57,8 +74,10 @@ SECTIONS: dict[str, tuple[str, dict[str, Callable[[Row], Any]]]] = {
     FAILURES: (
         "failures, seconds of the slowest",
         {
-            "kills": lambda row: row["kills"],
+            "checkpoint": lambda row: row["checkpoint"],
+            "ControlNet's, lane's GPU": _show_gpus,
             "transport": lambda row: row["controlnet"]["transport"],
+            "kills": lambda row: row["kills"],
             "clean errors": lambda row: row["clean"],
             "error, s": lambda row: row["slowest_error_s"],
             "next right": lambda row: row["following_right"],
@@ -71,6 +90,9 @@ SECTIONS: dict[str, tuple[str, dict[str, Callable[[Row], Any]]]] = {
     SOAK: (
         "soak",
         {
+            "checkpoint": lambda row: row["checkpoint"],
+            "ControlNets', lane's GPU": _show_gpus,
+            "transport": lambda row: ", ".join(row["transports"]),
             "requests": lambda row: row["requests"],
             "right": lambda row: row["right"],
             "evictions": lambda row: row["evictions"],
@@ -80,15 +102,22 @@ SECTIONS: dict[str, tuple[str, dict[str, Callable[[Row], Any]]]] = {
 }
 
 
-def format_rows(rows: Sequence[Row], bars: Mapping[str, Bar]) -> str:
-    """A table for each part, what has no figures and why, and the bars."""
-    parts = [
-        format_table([title, *columns], [[_label(row), *(str(show(row)) for show in columns.values())] for row in some])
-        for part, (title, columns) in SECTIONS.items()
-        if (some := [row for row in rows if row["part"] == part and not _why(row)])
-    ]
+def format_rows(rows: Sequence[Row], bars: Mapping[str, Bar], runs: Sequence[Mapping[str, Any]]) -> str:
+    """A table for each part and where it was measured, what has no figures and why, and the bars."""
+    parts: list[str] = []
+    for part, (title, columns) in SECTIONS.items():
+        some = [row for row in rows if row["part"] == part and not _why(row)]
+        if some:
+            cells = [[_label(row), *(str(show(row)) for show in columns.values())] for row in some]
+            parts += [format_table([title, *columns], cells), *_say_where(some, runs)]
     missing = [f"{row['part']}, {_label(row)}: {_why(row)}" for row in rows if _why(row)]
     return "\n\n".join([*parts, *missing, format_bars(bars)])
+
+
+def _say_where(rows: Sequence[Row], runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    measured = [runs[row["run"]] for row in rows if "run" in row]
+    places = sorted({f"on {name_machine(run['machine'])}, {run['date'][:10]}" for run in measured})
+    return [f"Measured {'; '.join(places)}."] if places else []
 
 
 def draw_rows(rows: Sequence[Row], checkpoint: str) -> Image.Image:

@@ -35,8 +35,9 @@ def read_figure(rows: Sequence[Row], part: str, name: str, figure: str) -> Any:
 
 
 def leave_out(report: GrowingReport, part: str, name: str, why: str) -> None:
-    """Say in the report why there are no figures."""
-    report.add({**describe_row(part, name), "left_out": why})
+    """Say in the report why there are no figures, unless another machine has measured them."""
+    if not find_row(report.rows, part, name):
+        report.add({**describe_row(part, name), "left_out": why})
 
 
 def describe_lack(needed: int, gpus: int) -> str:

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.controlnets.asking import ask_once, compose
-from benchmarks.controlnets.repository import link_controlnet, write_shared
+from benchmarks.controlnets.repository import choose_first, choose_last, link_controlnet, write_shared
 from benchmarks.controlnets.rows import SOAK, describe_row, read_figure
-from benchmarks.controlnets.usage import describe_growth, read_usage
+from benchmarks.controlnets.usage import describe_trend, read_usage
 from benchmarks.runs import GrowingReport
 from benchmarks.serving.checkpoints import ServedCheckpoint
 from benchmarks.serving.deployment import serve_repository
@@ -24,8 +24,7 @@ from swiftdiffusion.placement import DTYPES
 
 NAMES, ROOM, MOST = 5, 3, 3  # ControlNets that there are, that are held at a time, and of a request
 STEPS = 4
-SAMPLES = 20  # how often memory is looked at
-SETTLED = 0.25  # the share of requests after which it should not grow any more
+SAMPLES = 50  # how often memory is looked at
 
 
 def measure_soak(
@@ -41,6 +40,7 @@ def measure_soak(
     )
     pictures: dict[tuple[Path, ...], NDArray[np.uint8]] = {}
     failures, wrong, usages = [], 0, []
+    transports: set[str] = set()
     asked = list(draw_names(sorted(weights), requests))
     with serve_repository(repository, "controlnets-soak", progress) as server:
         for number, names in enumerate(asked):
@@ -51,6 +51,7 @@ def measure_soak(
                 failures.append(reply.failure)
             else:  # others of the same weights draw the same
                 expected = pictures.setdefault(tuple(weights[name] for name in names), reply.pixels)
+                transports.update(one["transport"] for one in reply.info["controlnets"])
                 wrong += not np.array_equal(reply.pixels, expected)
             if (number + 1) % max(1, requests // SAMPLES) == 0:
                 usages.append(read_usage())
@@ -64,7 +65,9 @@ def measure_soak(
             "failed_requests": len(failures),
             "sentences": sorted(set(failures)),
             "evictions": count_evictions(asked),
-            **describe_growth(usages, since=int(len(usages) * SETTLED)),
+            "transports": sorted(transports),
+            "gpus": [*choose_last(gpus), *choose_first(gpus)] if gpus else [],
+            **describe_trend(usages),
         }
     )
 

@@ -1,49 +1,99 @@
-"""What memory is in use: the GPUs', /dev/shm's and the server's processes'."""
+"""What servers that this process started hold: memory of the GPUs, of /dev/shm and of their processes, and threads."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
-from benchmarks.controlnets.processes import find_descendants, read_memory
+import numpy as np
+
+from benchmarks.controlnets.processes import find_descendants, is_server, read_held, read_model
 
 SHARED_MEMORY = Path("/dev/shm")
 QUERY = ("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits")
 MEBIBYTE = 2**20
+FEW = 3
 
 
 class Usage(NamedTuple):
-    """Memory in MiB."""
+    """At one moment; memory in MiB, that of processes without files and shared memory."""
 
-    gpus: float | None  # of all of them, whatever uses it; None where there is none
-    shared: float  # of servers that this process started, in /dev/shm
-    host: float  # of this process's descendants, which are its servers
+    gpus_mib: float | None  # of all GPUs, whatever uses it; None where there is none
+    shared_mib: float  # in /dev/shm
+    server_mib: float  # tritonserver's
+    server_threads: int
+    models_mib: float  # the models' processes', all together
+    models_threads: int
 
 
-def read_usage() -> Usage:
-    """As it is now."""
+KINDS = Usage._fields
+
+
+def read_usage(but: str = "") -> Usage:
+    """As it is now; without the processes of the model `but`."""
     prefix = f"swiftdiffusion_{os.getpid()}_"  # as `Server` has Triton call its regions
     shared = 0
     for file in SHARED_MEMORY.glob(f"{prefix}*"):
         with suppress(OSError):
             shared += file.stat().st_blocks * 512
-    host = sum(read_memory(process) for process in find_descendants(os.getpid()))
-    return Usage(_read_gpus(), round(shared / MEBIBYTE, 2), round(host / MEBIBYTE, 1))
+    held = {"server": np.zeros(2, np.int64), "models": np.zeros(2, np.int64)}
+    for process in find_descendants(os.getpid()):
+        model = read_model(process)
+        if is_server(process) or (model and model != but):
+            held["models" if model else "server"] += read_held(process)
+    (server, server_threads), (models, models_threads) = (each.tolist() for each in held.values())
+    return Usage(
+        _read_gpus(),
+        round(shared / MEBIBYTE, 2),
+        round(server / MEBIBYTE, 2),
+        server_threads,
+        round(models / MEBIBYTE, 1),
+        models_threads,
+    )
 
 
 def describe_growth(usages: Sequence[Usage], since: int) -> dict[str, Any]:
-    """The series by kind of memory, and how far the last is above the one numbered `since`, in MiB."""
+    """The series of each kind, and how far its end is above where it was from the one numbered `since` on.
+
+    Both are medians of a few, since a new process holds a little more or less than the one before.
+    """
+
+    def grow(series: Sequence[float]) -> float:
+        settled = series[min(since, len(series) - 1) :]
+        few = max(1, min(FEW, len(settled) // 2))
+        return median(settled[-few:]) - median(settled[:few])
+
+    return _describe(usages, grow)
+
+
+def describe_trend(usages: Sequence[Usage]) -> dict[str, Any]:
+    """The series of each kind, and how far the straight line through its second half rises.
+
+    What processes hold goes up and down, so that two of its values say little; what leaks rises all the time.
+    """
+    return _describe(usages, lambda series: _rise(series[len(series) // 2 :]))
+
+
+def _describe(usages: Sequence[Usage], grow: Callable[[Sequence[float]], float]) -> dict[str, Any]:
     described: dict[str, Any] = {}
-    for place, kind in enumerate(Usage._fields):
+    for place, kind in enumerate(KINDS):
         series = [usage[place] for usage in usages]
-        described[f"{kind}_mib"] = series
-        first, last = series[min(since, len(series) - 1)], series[-1]
-        described[f"{kind}_growth_mib"] = None if first is None or last is None else round(last - first, 2)
+        known = [value for value in series if value is not None]
+        described[kind] = series
+        described[f"{kind}_growth"] = round(grow(known), 2) + 0.0 if known else None  # and no -0.0
     return described
+
+
+def _rise(series: Sequence[float]) -> float:
+    if len(series) < 2:
+        return 0.0
+    slope, _ = np.polyfit(np.arange(len(series)), series, 1)
+    return float(slope) * (len(series) - 1)
 
 
 def _read_gpus() -> float | None:

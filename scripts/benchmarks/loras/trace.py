@@ -16,13 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors.torch import load_file, save_file
 
 from benchmarks.loras.local_lane import LocalLane
-from shapes.adapters import ADAPTERS
+from benchmarks.loras.varied_adapters import write_adapters
 from shapes.captions import full_captions
-from shapes.checkpoint import lora_file
 from shapes.evaluate import unseen_scenes
 
 CACHED = 10  # LoRAs that the host cache has room for
@@ -101,19 +98,6 @@ def draw_requests(service: Service, count: int, adapters: int) -> Iterator[list[
             if name not in names:
                 names.append(name)
         yield names
-
-
-def write_adapters(folder: Path, count: int) -> int:
-    """Write LoRAs of one size, `shapes`' own with other numbers, and give the size of one in bytes."""
-    tensors = load_file(lora_file(next(iter(ADAPTERS))))
-    for number in range(count):
-        generator = torch.Generator().manual_seed(number)
-        noisy = {
-            key: tensor * (1 + 0.1 * torch.randn((), generator=generator)).to(tensor.dtype)
-            for key, tensor in tensors.items()
-        }
-        save_file(noisy, folder / f"lora{number:03}.safetensors")
-    return sum(tensor.nbytes + 64 for tensor in tensors.values())
 
 
 def _resident_mib() -> float:

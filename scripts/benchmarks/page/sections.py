@@ -15,6 +15,7 @@ from benchmarks.loras.judging import describe_results as format_loras
 from benchmarks.loras.rows import arrange
 from benchmarks.page.published import compare_with_published
 from benchmarks.quality.results import format_rows as format_quality
+from benchmarks.report import name_machine
 from benchmarks.step.results import Results
 from benchmarks.trace.results import format_rows as format_trace
 
@@ -70,7 +71,7 @@ def _format_step(report: Report) -> str:
 SECTIONS = (
     Section("grid", "ControlNets and LoRAs, served", _format_grid),
     Section("controlnets", "ControlNets as services, guidance on two GPUs",
-            lambda report: format_controlnets(report["rows"], read_bars(report))),
+            lambda report: format_controlnets(report["rows"], read_bars(report), report["runs"])),
     Section("trace", "Production-like load", lambda report: format_trace(report["rows"], read_bars(report))),
     Section("quality", "What the shortcuts cost the picture",
             lambda report: format_quality(report["rows"], read_bars(report))),
@@ -90,7 +91,6 @@ def format_promises(folder: Path) -> str:
 
 
 def _describe_run(run: Report) -> str:
-    gpus = [gpu["name"] for gpu in run["machine"]["gpus"]]
-    machine = f"{len(gpus)} × {gpus[0]}" if gpus else f"no GPU, {run['machine']['processor']}"
+    machine = name_machine(run["machine"])
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items() if version)
     return f"{run['date'][:10]}, commit {run['commit']}: `{run['command']}` on {machine}; {versions}"

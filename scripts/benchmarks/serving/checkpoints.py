@@ -61,7 +61,7 @@ def prepare_checkpoint(name: str, folder: Path, progress: Progress) -> ServedChe
 
 
 def _prepare_shapes(folder: Path) -> ServedCheckpoint:
-    from benchmarks.loras.trace import write_adapters
+    from benchmarks.loras.varied_adapters import write_adapters
     from shapes.checkpoint import controlnet_folder, pipeline_folder
 
     own = [controlnet_folder(name) for name in ("edges", "layout")]

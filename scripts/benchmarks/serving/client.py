@@ -40,7 +40,7 @@ class Reply:
 
 async def ask(client: InferenceServerClient, model: str, request: Request) -> Reply:
     """Send one request and wait for its answer; a failure is an answer, too."""
-    inputs = [_make_input(name, values) for name, values in request.items()]
+    inputs = make_inputs(request)
     sent = time.perf_counter()
     try:
         answer = await client.infer(model, inputs)
@@ -58,6 +58,11 @@ def ask_in_turn(url: str, model: str, requests: list[Request]) -> list[Reply]:
             return [await ask(client, model, request) for request in requests]
 
     return asyncio.run(run())
+
+
+def make_inputs(request: Request) -> list[InferInput]:
+    """A request's tensors, as tritonclient sends them over gRPC."""
+    return [_make_input(name, values) for name, values in request.items()]
 
 
 def _make_input(name: str, values: list[Any]) -> InferInput:

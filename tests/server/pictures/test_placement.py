@@ -1,6 +1,7 @@
 """A repository with a placement, as tritonserver runs it."""
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from commands import build
 from swiftdiffusion_build.layout import Layout
 
+STEPS = 40
 PLACEMENT = """\
 text_encoder = "cpu"
 vae_decoder = "cpu"
@@ -16,15 +18,16 @@ controlnets = { edges = "cpu", layout = "cpu" }
 """
 
 
-@pytest.fixture
-def two_lanes(serve, tmp_path):
+@pytest.fixture(scope="module")
+def two_lanes(serve, tmp_path_factory):
     """A server with two lanes that share the other models."""
-    file = tmp_path / "placement.toml"
+    folder = tmp_path_factory.mktemp("two_lanes")
+    file = folder / "placement.toml"
     file.write_text(PLACEMENT)
     build.work(
-        build.parse_options(["--engine", "torch", "--gpus", "0", "--placement", str(file), "--out", str(tmp_path)])
+        build.parse_options(["--engine", "torch", "--gpus", "0", "--placement", str(file), "--out", str(folder)])
     )
-    with serve(Layout(tmp_path).model_repository) as server:
+    with serve(Layout(folder).model_repository) as server:
         yield server
 
 
@@ -46,3 +49,23 @@ def test_two_lanes_draw_the_same_picture(two_lanes, ask_server, references):
     log = two_lanes.settings.log.read_text()
     for instance in ("first_0", "second_0"):
         assert f"TRITONBACKEND_ModelInstanceInitialize: {instance} (CPU device 0)" in log
+
+
+def test_two_lanes_take_turns_at_a_controlnet(two_lanes, ask_server, references):
+    """Of two requests at a time each has its steps computed between the other's, and none waits for the other's end."""
+
+    def ask(seed):
+        inputs = {"prompt": "a large red circle", "seed": seed, "steps": STEPS, "trace": True}
+        _, info = ask_server(two_lanes, **inputs, controlnets="edges", control_images=references["edges"])
+        return [span["start"] for span in info["spans"] if span["name"] == "controlnet" and "edges on" in span["track"]]
+
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(ask, range(2))
+    assert len(first) == len(second) == STEPS
+    begin, end = max(first[0], second[0]), min(first[-1], second[-1])
+    shares = [len([start for start in starts if begin <= start <= end]) for starts in (first, second)]
+    assert min(shares) >= STEPS / 3, "both were at their steps at the same time"
+    assert max(shares) <= 2 * min(shares)
+    order = [which for _, which in sorted([*((start, 0) for start in first), *((start, 1) for start in second)])]
+    turns = sum(one != other for one, other in pairwise(order))
+    assert turns >= min(shares), "they interleave"

@@ -13,14 +13,24 @@ from benchmarks.controlnets.configurations import CONFIGURATIONS, choose_configu
 from benchmarks.controlnets.data_path import count_residuals, make_subject, push_once, start_service
 from benchmarks.controlnets.failures import Trial
 from benchmarks.controlnets.failures import summarise as summarise_trials
-from benchmarks.controlnets.processes import find_descendants, find_stubs, read_memory
+from benchmarks.controlnets.processes import find_descendants, find_stubs, is_server, read_held, read_model
 from benchmarks.controlnets.promises import judge
 from benchmarks.controlnets.repository import write_lanes, write_shared
 from benchmarks.controlnets.results import draw_rows, format_rows
-from benchmarks.controlnets.rows import DATA_PATH, FAILURES, PICTURES, SOAK, STEPS, describe_row
+from benchmarks.controlnets.rows import (
+    DATA_PATH,
+    FAILURES,
+    PICTURES,
+    SOAK,
+    STEPS,
+    describe_row,
+    is_same,
+    leave_out,
+)
 from benchmarks.controlnets.soak import MOST, count_evictions, count_room, draw_names, link_controlnets
 from benchmarks.controlnets.steps import Counts, compare_pictures, summarise
-from benchmarks.controlnets.usage import Usage, describe_growth
+from benchmarks.controlnets.usage import Usage, describe_growth, describe_trend
+from benchmarks.runs import GrowingReport
 from benchmarks.serving.checkpoints import prepare_checkpoint
 from commands.benchmark import parse_options, work
 from launch.problems import LaunchError
@@ -40,12 +50,16 @@ def make_rows(**changes):
         describe_row(PICTURES, "far_vs_near") | {"relative": 0.0},
         describe_row(PICTURES, "split_vs_none") | {"relative": 0.004},
     ]
-    trial = Trial(True, 1.5, "gone", True, 0.5, True, 4.0, 3)
-    usages = [Usage(900.0, 10.0, 50.0), Usage(1000.0, 12.0, 60.0), Usage(1004.0, 12.5, 55.0)]
+    trial = Trial(True, 12, 0, 1.5, "gone", True, 0.5, True, 4.0, 3)
+    usages = [
+        Usage(900.0, 10.0, 5.0, 100, 500.0, 20),
+        Usage(1000.0, 12.0, 6.0, 101, 600.0, 22),
+        Usage(1004.0, 12.5, 5.5, 136, 590.0, 22),
+    ]
     others = [
         describe_row(DATA_PATH, "far") | {"step_ms": 0.31},
-        describe_row(FAILURES, "kill") | summarise_trials({"transport": "ipc"}, [trial] * 20, usages),
-        describe_row(SOAK, "random") | {"requests": 200, "right": 199} | describe_growth(usages, since=0),
+        describe_row(FAILURES, "kill") | summarise_trials([trial] * 20, usages),
+        describe_row(SOAK, "random") | {"requests": 200, "right": 199} | describe_trend(usages),
     ]
     return [row | changes.get(row["name"], {}) for row in (*steps, *pictures, *others)]
 
@@ -64,12 +78,20 @@ def test_bars_are_judged_by_the_rows():
         "kills_slowest_error_s": (1.5, True),
         "kills_following_right": (1.0, True),
         "kills_repaired_right": (1.0, True),
-        "kills_gpu_growth_mib": (4.0, True),
-        "kills_shared_growth_mib": (0.5, True),
+        "kills_gpus_mib_growth": (4.0, True),
+        "kills_shared_mib_growth": (0.5, True),
+        "kills_server_mib_growth": (-0.5, True),
+        "kills_server_threads_growth": (35, False),
+        "kills_models_mib_growth": (-10.0, True),
+        "kills_models_threads_growth": (0, True),
         "soak_requests": (200, True),
         "soak_right": (0.995, False),
-        "soak_gpu_growth_mib": (104.0, False),
-        "soak_shared_growth_mib": (2.5, True),
+        "soak_gpus_mib_growth": (4.0, True),
+        "soak_shared_mib_growth": (0.5, True),
+        "soak_server_mib_growth": (-0.5, True),
+        "soak_server_threads_growth": (35.0, False),
+        "soak_models_mib_growth": (-10.0, True),
+        "soak_models_threads_growth": (0.0, True),
     }
 
 
@@ -170,12 +192,32 @@ def test_evictions_are_counted_as_the_least_recently_used():
     assert count_evictions(asked) > 50
 
 
+def make_usages(*figures):
+    """With each figure as the memory of the GPUs."""
+    return [Usage(figure, 1.0, 2.0, 3, 4.0, 5) for figure in figures]
+
+
 def test_growth_is_counted_from_where_memory_has_settled():
-    usages = [Usage(None, 1.0, 100.0), Usage(None, 3.0, 130.0), Usage(None, 3.5, 120.0)]
-    growth = describe_growth(usages, since=1)
-    assert growth["gpus_growth_mib"] is None
-    assert (growth["shared_growth_mib"], growth["host_growth_mib"]) == (0.5, -10.0)
-    assert growth["shared_mib"] == [1.0, 3.0, 3.5]
+    growth = describe_growth(make_usages(10.0, 30.0, 35.0), since=1)
+    assert (growth["gpus_mib_growth"], growth["shared_mib_growth"]) == (5.0, 0.0)
+    assert growth["gpus_mib"] == [10.0, 30.0, 35.0]
+    assert describe_growth(make_usages(None, None), since=1)["gpus_mib_growth"] is None
+    assert describe_growth(make_usages(1.0, 3.0), since=1)["gpus_mib_growth"] == 0
+    one_more_for_once = describe_growth(make_usages(10.0, 30.0, 30.0, 31.0, 30.0, 32.0, 50.0, 32.0), since=1)
+    assert one_more_for_once["gpus_mib_growth"] == 2.0
+
+
+def test_a_leak_rises_all_the_time_and_what_comes_and_goes_does_not():
+    leaking = describe_trend(make_usages(*(100.0 + 2 * number for number in range(20))))
+    assert leaking["gpus_mib_growth"] == pytest.approx(18)
+    swinging = describe_trend(make_usages(*([0.0] * 20 + [100.0, 130.0] * 10)))
+    assert abs(swinging["gpus_mib_growth"]) < 5
+    assert describe_trend(make_usages(1.0))["gpus_mib_growth"] == 0
+
+
+def test_what_is_measured_on_another_machine_is_not_compared():
+    assert judge(make_rows(none={"run": 0}, near={"run": 0}, far={"run": 1}))["step_far_vs_none"].met is None
+    assert judge(make_rows(none={"run": 1}, near={"run": 1}, far={"run": 1}))["step_far_vs_none"].met is True
 
 
 def test_stubs_are_found_by_their_model_and_their_ancestor(tmp_path):
@@ -200,10 +242,13 @@ def test_stubs_are_found_by_their_model_and_their_ancestor(tmp_path):
         assert stub in find_descendants(parent.pid)
         assert find_stubs(parent.pid, "controlnet") == []
         assert find_stubs(stub, "controlnet_edges") == []
-        assert read_memory(stub) > 2**20
+        assert (read_model(stub), is_server(stub), read_model(parent.pid)) == ("controlnet_edges", False, "")
+        memory, threads = read_held(stub)
+        assert memory > 2**20
+        assert threads == 1
     finally:
         parent.communicate(b"\n", timeout=30)
-    assert read_memory(stub) == 0
+    assert read_held(stub) == (0, 0)
 
 
 def test_residuals_of_a_step_of_sdxl():
@@ -221,13 +266,30 @@ def test_the_data_paths_process_takes_requests_and_needs_gpus_for_more():
             push_once(call, SMALL, pool, torch.zeros(SMALL.residuals))
 
 
+def test_a_machine_with_fewer_gpus_keeps_what_another_has_measured(tmp_path):
+    path = tmp_path / "controlnets.json"
+    report = GrowingReport("controlnets", [], path, is_same, judge, False, checkpoint="sdxl")
+    report.add(describe_row(DATA_PATH, "far") | {"step_ms": 0.3})
+    resumed = GrowingReport("controlnets", [], path, is_same, judge, True, checkpoint="sdxl")
+    for name in ("far", "near"):
+        leave_out(resumed, DATA_PATH, name, "takes 2 GPUs; here: 1")
+    assert [(row["name"], row.get("step_ms"), row["run"]) for row in resumed.rows] == [
+        ("far", 0.3, 0),
+        ("near", None, 1),
+    ]
+    assert resumed.bars["data_path_ms"].met is True
+
+
 def test_results_say_what_there_is_not():
+    runs = [{"date": "2026-01-02T03:04:05", "machine": {"gpus": [{"name": "NVIDIA H200"}] * 2, "processor": "one"}}]
+    figures = {"step_ms": 25.0, "request_s": 1.5, "steps": [10, 50], "controlnets": [], "run": 0}
     rows = [
-        describe_row(STEPS, "none") | {"step_ms": 25.0, "request_s": 1.5, "steps": [10, 50], "controlnets": []},
+        describe_row(STEPS, "none") | figures,
         describe_row(STEPS, "far") | {"left_out": "takes 2 GPUs; here: 1"},
         describe_row(SOAK, "all") | {"failed": "no server"},
     ]
-    text = format_rows(rows, judge(rows))
+    text = format_rows(rows, judge(rows), runs)
+    assert "Measured on 2 × NVIDIA H200, 2026-01-02." in text
     assert "| no ControlNet | 25.00 |" in text
     assert "steps, ControlNet on the second GPU: left out: takes 2 GPUs; here: 1" in text
     assert "soak, all: failed: no server" in text

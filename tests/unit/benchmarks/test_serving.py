@@ -13,7 +13,7 @@ import torch
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from benchmarks.loras.trace import write_adapters
+from benchmarks.loras.varied_adapters import write_adapters
 from benchmarks.serving.checkpoints import (
     FreshAdapters,
     ServedCheckpoint,

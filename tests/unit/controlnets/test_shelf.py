@@ -162,6 +162,28 @@ def test_two_who_want_the_same_load_it_once(library):
     assert min(calls) >= 2
 
 
+@pytest.mark.parametrize("held_up", ["load", "measure"])
+def test_others_are_used_while_one_is_on_its_way(library, monkeypatch, held_up):
+    shelf, may_go_on, begun = Shelf(library), threading.Event(), threading.Event()
+    use(shelf, "a")
+    original = getattr(library, held_up)
+
+    def hold_up(name):
+        begun.set()
+        assert may_go_on.wait(30)
+        return original(name)
+
+    monkeypatch.setattr(library, held_up, hold_up)
+    with ThreadPoolExecutor(1) as threads:
+        on_its_way = threads.submit(use, shelf, "b")
+        assert begun.wait(30)
+        use(shelf, "a")
+        assert not on_its_way.done()
+        may_go_on.set()
+        on_its_way.result(30)
+    assert sorted(shelf.held()) == ["a", "b"]
+
+
 def test_who_waits_may_give_up_or_run_out_of_time(library):
     shelf = Shelf(library)
     library.may_load.clear()
