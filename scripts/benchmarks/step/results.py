@@ -131,7 +131,9 @@ class Results:
 
 
 def _format(row: Row, part: str, name: str, form: str) -> str:
-    values = row["parts"][part]
+    values = row["parts"].get(part)
+    if values is None:  # a run from before it was measured
+        return "–"
     if "failed" in values:
         return "failed"
     return "–" if values[name] is None else format(values[name], form)

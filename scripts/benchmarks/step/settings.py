@@ -9,7 +9,13 @@ from typing import NamedTuple
 # by the names of the command line; `reference` runs too, but is no competitor
 LABELS = {"eager": "diffusers, eager", "compile": "torch.compile + graph", "ours": "SwiftDiffusion"}
 REFERENCE = "reference"
-PARTS = {"unet": "UNet step", "controlnet": "ControlNet step", "vae": "VAE decode", "image": "whole image"}
+PARTS = {
+    "unet": "UNet step",
+    "unet_wordless": "UNet step, no negative prompt",
+    "controlnet": "ControlNet step",
+    "vae": "VAE decode",
+    "image": "whole image",
+}
 
 
 class Size(NamedTuple):

@@ -23,6 +23,8 @@ class Workload:
     steps: int
     guidance_scale: float
     conditioning: Conditioning  # batch 2: negative prompt, prompt
+    zeros: Conditioning  # the same without a negative prompt, as diffusers has it: zeros
+    wordless: Conditioning  # and as our lanes have it: left out
     sample: Tensor  # [2, 4, h, w], unit variance, as the scheduler scales it
     timestep: Tensor  # scalar, fp32 as the scheduler's
     reference_image: Tensor  # [1, 3, height, width], 0 to 1
@@ -47,11 +49,14 @@ def make_workload(networks: Networks, settings: Settings, size: Size, dtype: tor
     latent_shape = (4, size.height // pixels_per_latent, size.width // pixels_per_latent)
     pooled_width = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
     prompts = [Embedding(draw(TOKENS, config.cross_attention_dim), draw(pooled_width)) for _ in range(2)]
+    nothing = Embedding(torch.zeros_like(prompts[1].hidden), torch.zeros_like(prompts[1].pooled))
     return Workload(
         size,
         settings.steps,
         settings.guidance_scale,
         condition(prompts, size.height, size.width),
+        condition([nothing, prompts[1]], size.height, size.width),
+        condition([prompts[1]], size.height, size.width, wordless=1),
         draw(1, *latent_shape).repeat(2, 1, 1, 1),
         torch.tensor(TIMESTEP, device=device),
         place(torch.rand((1, 3, size.height, size.width), generator=generator)),

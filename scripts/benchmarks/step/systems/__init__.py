@@ -1,4 +1,4 @@
-"""What is compared: each system does the same four things in its own way."""
+"""What is compared: each system does the same things in its own way."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ class System(Protocol):
 
     def unet(self, work: Workload) -> Output:
         """One UNet step for guidance's batch of two: noise [2, 4, h, w]."""
+
+    def unet_wordless(self, work: Workload) -> Output:
+        """The same where there is no negative prompt."""
 
     def controlnet(self, work: Workload) -> Output:
         """The same step of a ControlNet: its residuals, each [2, c, h, w], or in one, flattened from [2, h, w, c]."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from benchmarks.step.checkpoints import Networks
 from benchmarks.step.systems import Output
 from benchmarks.step.workload import Workload
+from swiftdiffusion.denoising.conditioning import Conditioning
 
 
 class DiffusersEager:
@@ -31,15 +32,12 @@ class DiffusersEager:
     @torch.no_grad()
     def unet(self, work: Workload) -> Output:
         """As `StableDiffusionXLPipeline.__call__` does."""
-        return self._networks.unet(
-            work.sample,
-            work.timestep,
-            encoder_hidden_states=work.conditioning.prompt_embeds,
-            timestep_cond=None,
-            cross_attention_kwargs=None,
-            added_cond_kwargs={"text_embeds": work.conditioning.pooled, "time_ids": work.conditioning.time_ids},
-            return_dict=False,
-        )[0]
+        return self._predict(work, work.conditioning)
+
+    @torch.no_grad()
+    def unet_wordless(self, work: Workload) -> Output:
+        """Zeros instead of a negative prompt, as the pipeline has them (``force_zeros_for_empty_prompt``)."""
+        return self._predict(work, work.zeros)
 
     @torch.no_grad()
     def controlnet(self, work: Workload) -> Output:
@@ -78,6 +76,17 @@ class DiffusersEager:
             output_type="latent",
         ).images
         return self._decode(latents)
+
+    def _predict(self, work: Workload, conditioning: Conditioning) -> Tensor:
+        return self._networks.unet(
+            work.sample,
+            work.timestep,
+            encoder_hidden_states=conditioning.prompt_embeds,
+            timestep_cond=None,
+            cross_attention_kwargs=None,
+            added_cond_kwargs={"text_embeds": conditioning.pooled, "time_ids": conditioning.time_ids},
+            return_dict=False,
+        )[0]
 
     def _decode(self, latents: Tensor) -> Tensor:
         return self._networks.vae.decode(latents / self._networks.vae.config.scaling_factor, return_dict=False)[0]

@@ -41,11 +41,11 @@ class SwiftDiffusion:
 
     def unet(self, work: Workload) -> Output:
         """Both halves, with no ControlNet between them."""
-        conditioning = work.conditioning
-        mid, embedding, *skips = self._encoder(
-            work.sample, work.timestep, conditioning.prompt_embeds, conditioning.pooled, conditioning.time_ids
-        )
-        return self._decoder(mid, embedding, skips, None, conditioning.prompt_embeds)
+        return self._predict(work, work.conditioning)
+
+    def unet_wordless(self, work: Workload) -> Output:
+        """The same where only one half has a prompt."""
+        return self._predict(work, work.wordless)
 
     def controlnet(self, work: Workload) -> Output:
         """One step of a ControlNet, as its service runs it."""
@@ -82,3 +82,9 @@ class SwiftDiffusion:
             stopwatch=Stopwatch(),
         )
         return self._vae_decoder(latents.to(given.prompt_embeds.dtype))
+
+    def _predict(self, work: Workload, conditioning: Conditioning) -> Output:
+        mid, embedding, *skips = self._encoder(
+            work.sample, work.timestep, conditioning.prompt_embeds, conditioning.pooled, conditioning.time_ids
+        )
+        return self._decoder(mid, embedding, skips, None, conditioning.prompt_embeds)
