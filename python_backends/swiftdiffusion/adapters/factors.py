@@ -1,7 +1,10 @@
 """What a LoRA holds for one weight, ready to patch."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
+import torch
 from torch import Tensor
 
 
@@ -19,3 +22,10 @@ class Factors:
     up: Tensor | None
     strength: float
     magnitude: Tensor | None = None
+
+    def on(self, device: torch.device) -> Factors:
+        """The same on a device; these where they lie there."""
+        if self.down.device == device:
+            return self
+        parts = {"down": self.down, "up": self.up, "magnitude": self.magnitude}
+        return replace(self, **{name: part if part is None else part.to(device) for name, part in parts.items()})

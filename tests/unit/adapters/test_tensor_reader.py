@@ -39,7 +39,7 @@ def test_parts_in_any_order_make_the_whole(path: Path, chosen: list[str], step: 
     for name, tensor in reader.block.tensors.items():
         assert tensor.dtype == TENSORS[name].dtype
         assert torch.equal(tensor, TENSORS[name])
-    used = {reader.block.find_place(name) + byte for name in chosen for byte in range(TENSORS[name].nbytes)}
+    used = {reader.block.places[name].start + byte for name in chosen for byte in range(TENSORS[name].nbytes)}
     for byte in set(range(size)) - used:  # between tensors nothing is written
         assert reader.block.memory[byte] == before[byte] == 0
 
