@@ -238,8 +238,8 @@ def _transpose(patch: WeightPatch) -> WeightPatch:
     return WeightPatch(patch.live.T, patch.pristine.T, tuple(terms))
 
 
-# A loader's thread does the following for hundreds of layers, and shares the interpreter with the one that denoises: for
-# matrices, which nearly all are, tensors are asked as little as can be.
+# A loader's thread does the following for hundreds of layers, and shares the interpreter with the one that denoises:
+# for matrices, which nearly all are, torch is asked for as little as can be.
 def _memory_order(weight: Tensor) -> list[int]:
     """The dimensions, the first ahead and the others by falling stride."""
     if weight.dim() == 2:
