@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -27,5 +27,5 @@ class Factors:
         """The same on a device; these where they lie there."""
         if self.down.device == device:
             return self
-        parts = {"down": self.down, "up": self.up, "magnitude": self.magnitude}
-        return replace(self, **{name: part if part is None else part.to(device) for name, part in parts.items()})
+        up, magnitude = (None if part is None else part.to(device) for part in (self.up, self.magnitude))
+        return Factors(self.down.to(device), up, self.strength, magnitude)

@@ -67,7 +67,7 @@ def work(options: argparse.Namespace) -> int:
     import torch
 
     from benchmarks.loras.judging import describe_results, draw_quality, judge_bars
-    from benchmarks.loras.quality import BOUNDS
+    from benchmarks.loras.quality_table import BOUNDS
     from benchmarks.loras.rows import Rows, arrange, is_same
     from benchmarks.runs import GrowingReport
 

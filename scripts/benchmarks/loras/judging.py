@@ -10,7 +10,7 @@ from PIL import Image
 from benchmarks.bars import Bar, format_bars
 from benchmarks.lines import draw_lines
 from benchmarks.loras.failures import FAILURES
-from benchmarks.loras.quality import count_lost_points, tabulate
+from benchmarks.loras.quality_table import count_lost_points, tabulate
 from benchmarks.loras.rows import Parts
 from benchmarks.table import format_table
 

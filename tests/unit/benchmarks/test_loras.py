@@ -19,7 +19,7 @@ from benchmarks.loras.judging import describe_results, draw_quality, judge_bars
 from benchmarks.loras.latency import measure_host, measure_latency, measure_steps
 from benchmarks.loras.local_lane import LocalLane
 from benchmarks.loras.profiling import Lateness
-from benchmarks.loras.quality import count_lost_points, tabulate
+from benchmarks.loras.quality_table import count_lost_points, tabulate
 from benchmarks.loras.rows import Rows, arrange, is_same
 from benchmarks.loras.studio import Studio, spread
 from benchmarks.loras.trace import SERVICES, draw_requests
