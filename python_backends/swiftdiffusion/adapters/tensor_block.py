@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from swiftdiffusion.adapters.host_memory import HOST_MEMORY
+
 ALIGNMENT = 64  # bytes at which each tensor starts
 
 
@@ -41,7 +43,7 @@ class TensorBlock:
             end = offset + math.prod(shape) * dtype.itemsize
             places[name] = Place(dtype, shape, offset, end)
             offset = _align(end)
-        memory = torch.empty(offset, dtype=torch.uint8)
+        memory = HOST_MEMORY.take(offset)
         for place in places.values():
             if place.end % ALIGNMENT:
                 memory[place.end : _align(place.end)] = 0
