@@ -1,12 +1,13 @@
-"""Threads for work that may never return."""
+"""Threads for work that may never return, or goes on all the time."""
 
 from __future__ import annotations
 
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from swiftdiffusion.errors import Unavailable
@@ -73,3 +74,21 @@ class DaemonThreads:
                 return
             run()
             del run  # what it holds is not kept until the next one comes
+
+
+@contextmanager
+def repeated(work: Callable[[], object], every_s: float, name: str) -> Iterator[None]:
+    """Within the block, a thread of that name does `work` every so many seconds, whatever else is going on."""
+    over = threading.Event()
+
+    def repeat() -> None:
+        while not over.wait(every_s):
+            work()
+
+    thread = threading.Thread(target=repeat, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

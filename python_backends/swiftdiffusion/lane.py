@@ -124,6 +124,7 @@ class Lane:
         self._controlnets = ControlNetClient(call, catalogue, terms, mailboxes=2 * configuration.controlnets_max)
         scheduler_config = load_scheduler_config(folder)
         self._plan = lru_cache(PLANS)(lambda scheduler, steps: make_plan(scheduler, scheduler_config, steps))
+        self._placed_plan = lru_cache(PLANS)(lambda scheduler, steps: self._plan(scheduler, steps).on(placement.device))
         self._latent_channels, self._latent_scale = read_latent_extent(folder)
         index = json.loads((folder / "model_index.json").read_text())
         self._zeros_for_no_negative: bool = index.get("force_zeros_for_empty_prompt", True)
@@ -198,7 +199,7 @@ class Lane:
             latents = denoise(
                 branches,
                 self._advance,
-                plan,
+                self._placed_plan(request.scheduler, request.steps),
                 latents,
                 request.guidance_scale,
                 generator,
@@ -235,9 +236,9 @@ class Lane:
     def _warm_up(self, tokens: int, height: int, width: int) -> None:
         sample = (1, self._latent_channels, height // self._latent_scale, width // self._latent_scale)
         noise = self._unets.warm_up(tokens, sample, height, width)
-        plan = self._plan(self._configuration.scheduler, 1)
+        plan = self._placed_plan(self._configuration.scheduler, 1)
         state, scalar = plan.start(noise[:1]), torch.ones((), device=noise.device)
-        self._advance(noise, state, None, plan.weights[0].to(noise.device), scalar, scalar)
+        self._advance(noise, state, None, plan.weights[0], scalar, scalar)
 
     def _condition(self, request: PictureRequest, stopwatch: Stopwatch) -> tuple[Conditioning, bool]:
         """The request's conditioning, and whether every prompt in it was remembered."""

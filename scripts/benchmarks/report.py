@@ -21,7 +21,7 @@ def describe_run(benchmark: str, arguments: Sequence[str]) -> dict[str, Any]:
     return {
         "benchmark": benchmark,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": shlex.join(["scripts/benchmark", *arguments]),
+        "command": shlex.join(["scripts/benchmark", *_leave_out_folder(arguments)]),
         "commit": _ask("git", "-C", str(CHECKOUT), "describe", "--always", "--dirty"),
         "machine": describe_machine(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
@@ -51,6 +51,15 @@ def write_report(report: Mapping[str, Any], path: Path) -> None:
     draft = path.with_suffix(".json.draft")
     draft.write_text(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     draft.replace(path)
+
+
+def _leave_out_folder(arguments: Sequence[str]) -> list[str]:
+    """Without `--out`: where the file was written to, a path of that machine, changes no figure."""
+    kept = [argument for argument in arguments if not argument.startswith("--out=")]
+    if "--out" in kept:
+        place = kept.index("--out")
+        del kept[place : place + 2]
+    return kept
 
 
 def _processor() -> str:

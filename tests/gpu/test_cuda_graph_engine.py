@@ -122,7 +122,7 @@ def test_shapes_beyond_the_bound_are_captured_again():
 def test_the_loop_does_not_wait_for_the_gpu(scheduler):
     encoder, decoder = load_halves("cuda_graph")
     advance = make_engine("auto", Advance(), GPU)
-    plan = make_plan(scheduler, load_scheduler_config(pipeline_folder()), 6)
+    plan = make_plan(scheduler, load_scheduler_config(pipeline_folder()), 6).on(GPU.device)
     network, _ = load_unet(pipeline_folder(), torch.float32)
     conditioning = blank(network, TOKENS, 128, 128, GPU)
 

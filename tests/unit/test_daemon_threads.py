@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from swiftdiffusion.daemon_threads import DaemonThreads
+from swiftdiffusion.daemon_threads import DaemonThreads, repeated
 from swiftdiffusion.errors import Unavailable
 
 
@@ -59,6 +59,14 @@ def test_work_that_hangs_is_not_waited_for():
 def test_a_process_ends_while_work_hangs():
     program = """if True:
         import time
-        from swiftdiffusion.daemon_threads import DaemonThreads
+        from swiftdiffusion.daemon_threads import DaemonThreads, repeated
         DaemonThreads(1, "test").submit(time.sleep, 60)"""
     subprocess.run([sys.executable, "-c", program], timeout=30, check=True)
+
+
+def test_what_is_repeated_ends_with_the_block():
+    done = threading.Semaphore(0)
+    with repeated(done.release, 0.001, "test"):
+        assert all(done.acquire(timeout=5) for _ in range(3))
+        assert "test" in [thread.name for thread in threading.enumerate()]
+    assert "test" not in [thread.name for thread in threading.enumerate()]

@@ -170,14 +170,12 @@ class _Layer:
         if patch.live.dim() == 2 and patch.live.stride(0) == 1 < patch.live.stride(1):
             patch = _transpose(patch)  # as TensorRT keeps the weights of its matrix products
         order = _memory_order(patch.live)
-        self.live, self.pristine = (_as_matrix(weight, order) for weight in (patch.live, patch.pristine))
+        self.live, self.pristine = _as_matrix(patch.live, order), _as_matrix(patch.pristine, order)
         terms = [_arrange(term, order) for term in patch.terms if abs(term.scale) >= SMALLEST_SCALE]
-        dtypes = [term.down.dtype for term in terms] or [patch.live.dtype]
+        dtypes = {term.down.dtype for term in terms} or {patch.live.dtype}
         # where LoRAs of one weight have different dtypes, all get one that holds each exactly
         dtype = reduce(torch.promote_types, dtypes)
-        self.terms = [
-            Term(term.down.to(dtype), None if term.up is None else term.up.to(dtype), term.scale) for term in terms
-        ]
+        self.terms = terms if len(dtypes) == 1 else [_cast(term, dtype) for term in terms]
         self.gain = patch.gain
         self.factors = [part for term in self.terms for part in (term.down, term.up) if part is not None]
         self.kind = _Kind(
@@ -240,15 +238,19 @@ def _transpose(patch: WeightPatch) -> WeightPatch:
     return WeightPatch(patch.live.T, patch.pristine.T, tuple(terms))
 
 
+# A loader's thread does the following for hundreds of layers, and shares the interpreter with the one that denoises:
+# for matrices, which nearly all are, torch is asked for as little as can be.
 def _memory_order(weight: Tensor) -> list[int]:
     """The dimensions, the first ahead and the others by falling stride."""
+    if weight.dim() == 2:
+        return [0, 1]
     return [0, *sorted(range(1, weight.dim()), key=lambda dim: -weight.stride()[dim])]
 
 
 def _as_matrix(weight: Tensor, order: list[int]) -> Tensor:
     """A view [out, the rest in `order`] whose rows lie in one piece."""
     try:
-        matrix = weight.permute(order).view(weight.shape[0], -1)
+        matrix = weight if weight.dim() == 2 else weight.permute(order).view(weight.shape[0], -1)
     except RuntimeError:
         matrix = None
     if matrix is None or matrix.stride(1) != 1:
@@ -258,13 +260,23 @@ def _as_matrix(weight: Tensor, order: list[int]) -> Tensor:
 
 def _arrange(term: Term, order: list[int]) -> Term:
     """The factors as matrices, the columns in the weight's order; the up factor as wide as the kernel reads it."""
-    down = term.down.permute(order).reshape(term.down.shape[0], -1)
+    down = _make_rows(term.down if term.down.dim() == 2 else term.down.permute(order))
     if term.up is None:
         return Term(down, None, term.scale)
-    up = term.up.flatten(1)
-    if up.shape[1] % 8 or not _is_aligned(up):
+    up = _make_rows(term.up)
+    if not _is_aligned(up):
         up = pad(up, (0, triton.cdiv(up.shape[1], 8) * 8 - up.shape[1])).contiguous()
     return Term(down, up, term.scale)
+
+
+def _make_rows(factor: Tensor) -> Tensor:
+    """A matrix [the first dimension, the rest] whose rows lie in one piece."""
+    is_one = factor.dim() == 2 and factor.stride(1) == 1
+    return factor if is_one else factor.reshape(factor.shape[0], -1).contiguous()
+
+
+def _cast(term: Term, dtype: torch.dtype) -> Term:
+    return Term(term.down.to(dtype), None if term.up is None else term.up.to(dtype), term.scale)
 
 
 def _is_aligned(matrix: Tensor) -> bool:

@@ -10,9 +10,10 @@ The life of one LoRA:
    `algorithms` what the tensors of each kind of LoRA must be and make. `profile` is how late it may
    come, `description` what a person wants to know of it.
 4. `loading` brings the tensors on threads of its own while denoising runs: a `chunk_copier` has them
-   read by a `tensor_reader` into one `tensor_block` and copied to the device on the `copy_stream`, chunk
-   by chunk, after `page_cache` had the disk begin when the name was first looked up. `cache` keeps the
-   recent ones. `pending` is what a request asks and waits on, `bounded` decides before which step.
+   read by a `tensor_reader` into one `tensor_block`, of `host_memory`, and copied to the device on the
+   `copy_stream`, chunk by chunk, after `page_cache` had the disk begin when the name was first looked
+   up. `cache` keeps the recent ones. `pending` is what a request asks and waits on, `bounded` decides
+   before which step.
 5. `patching` prepares (`prepared`), still on the loader's thread, what computes base + Σ delta from
    `pristine` weights and `factors` (`dora` knows of lengths), and enqueues it between two steps. It
    stays for the next request, or is taken out again.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,17 +18,26 @@ CHUNK = 8 * 2**20  # bytes: enough for a disk's full speed, little beside a file
 THREADS = 4  # as many chunks are read at a time; one alone leaves a disk with little to do
 
 
+class _Buffer(NamedTuple):
+    """A chunk of pinned memory, free once what was copied from it is done."""
+
+    memory: Tensor
+    copied: Mark
+
+
 class ChunkCopier:
     """Threads for one device; for any number of callers, whose chunks are done in the order in which they came.
 
-    A GPU copies by itself only from pinned memory. Each thread has one chunk of that, allocated once: its amount
-    is bounded, and the host cache is memory like any other.
+    A GPU copies by itself only from pinned memory, which takes long to allocate. There is one chunk of that for each
+    thread, from the start: no request waits for it, its amount is bounded, and the host cache is memory like any other.
     """
 
     def __init__(self, device: torch.device, threads: int = THREADS) -> None:
         self.device = device
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="lora-copier")
-        self._own = threading.local()
+        self._buffers: SimpleQueue[_Buffer] = SimpleQueue()
+        for _ in range(threads if device.type == "cuda" else 0):
+            self._buffers.put(_Buffer(torch.empty(CHUNK, dtype=torch.uint8, pin_memory=True), Mark(None)))
 
     def copy(self, block: TensorBlock, read: Callable[[int, int], None] = lambda start, end: None) -> TensorBlock:
         """Fill a block of host memory and copy it to the device, enqueued on the device's `copy_stream`.
@@ -69,16 +78,12 @@ class ChunkCopier:
         read(start, start + len(part))
         if source is target:
             return
-        with copy_stream(self.device).use():
-            buffer = self._lend_buffer()[: len(part)]
-            np.copyto(buffer.numpy(), part.numpy())  # on this thread alone; torch would wake a team of its own
-            target[start : start + len(part)].copy_(buffer, non_blocking=True)
-            self._own.copied = copy_stream(self.device).mark()
-
-    def _lend_buffer(self) -> Tensor:
-        """This thread's pinned chunk, once what was in it has been copied."""
-        if not hasattr(self._own, "buffer"):
-            self._own.buffer = torch.empty(CHUNK, dtype=torch.uint8, pin_memory=True)
-            self._own.copied = Mark(None)
-        self._own.copied.wait_on_host()
-        return self._own.buffer
+        memory, copied = self._buffers.get()
+        try:
+            copied.wait_on_host()
+            np.copyto(memory[: len(part)].numpy(), part.numpy())  # on this thread alone; torch would wake a team
+            with copy_stream(self.device).use():
+                target[start : start + len(part)].copy_(memory[: len(part)], non_blocking=True)
+                copied = copy_stream(self.device).mark()
+        finally:
+            self._buffers.put(_Buffer(memory, copied))

@@ -107,8 +107,9 @@ def _lay_out_peft(header: Header, targets: Targets) -> LoraLayout:
 def _group(header: Header, endings: dict[str, str]) -> dict[str, dict[str, str]]:
     """Gather ``{module: {part: key}}``, modules sorted by name."""
     modules: dict[str, dict[str, str]] = defaultdict(dict)
+    longest_first = sorted(endings, key=len, reverse=True)
     for key in sorted(header.tensors):
-        ending = max((ending for ending in endings if key.endswith(ending)), key=len, default=None)
+        ending = next((ending for ending in longest_first if key.endswith(ending)), None)
         if ending is None:
             shape = list(header.tensors[key].shape)
             raise MalformedFileError(

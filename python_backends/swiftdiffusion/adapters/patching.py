@@ -144,19 +144,19 @@ class Patcher:
 
     @torch.no_grad()
     def _build(self, terms: Terms) -> PreparedPatch:
-        by_device: dict[torch.device, list[WeightPatch]] = defaultdict(list)
-        for slot, slot_terms in terms.items():
+        by_device: dict[torch.device, list[tuple[Slot, Tensor]]] = defaultdict(list)
+        for slot in terms:
             live = slot.engine.parameters()[slot.name].detach()
             if live.device.type != self._device.type:
                 raise Internal(f"The engine of {slot.name!r} cannot change it; a plan must be built to be refitted.")
-            with copy_stream(live.device).use():
-                pristine = self._pristine.keep(slot, live)
-                by_device[live.device].append(_describe(live, pristine, slot_terms))
-        patches = []
+            by_device[live.device].append((slot, live))
+        patches, marks = [], []
         for device, weights in by_device.items():
             with copy_stream(device).use():
-                patches.append(prepare_patch(weights))
-        return PreparedPatch(terms, patches, [copy_stream(device).mark() for device in by_device])
+                described = [_describe(live, self._pristine.keep(slot, live), terms[slot]) for slot, live in weights]
+                patches.append(prepare_patch(described))
+            marks.append(copy_stream(device).mark())
+        return PreparedPatch(terms, patches, marks)
 
 
 def _describe(target: Tensor, pristine: Tensor, uses: Sequence[tuple[Factors, float]]) -> WeightPatch:
@@ -165,10 +165,10 @@ def _describe(target: Tensor, pristine: Tensor, uses: Sequence[tuple[Factors, fl
     gain: Tensor | None = None
     terms: list[Term] = []
     for factors, scale in uses:
-        up = None if factors.up is None else factors.up.to(device)
-        terms.append(Term(factors.down.to(device), up, scale * factors.strength))
-        if factors.magnitude is not None:
-            own = compute_gain(factors, scale, pristine).to(device)
+        here = factors.on(device)
+        terms.append(Term(here.down, here.up, scale * here.strength))
+        if here.magnitude is not None:
+            own = compute_gain(here, scale, pristine)
             terms = [scale_rows(term, own) for term in terms]
             gain = own if gain is None else gain * own
     return WeightPatch(target, pristine, tuple(terms), gain)

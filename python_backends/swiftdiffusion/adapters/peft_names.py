@@ -82,15 +82,18 @@ class PeftMetadata:
 
     def _of_module(self, module: str, field: str, pattern_field: str, default: float) -> float:
         """Take the value of the first pattern that ends the module's path (PEFT's `get_pattern_key`)."""
-        steps = ["text_model", *module.split(".")]
-        spellings = [".".join(steps[start:]) for start in range(len(steps))]
-        spellings += ["^" + module, "^text_model." + module]
-        table = self.patterns.get(pattern_field, {})
-        matches = [table[spelling] for spelling in spellings if spelling in table]
+        table = self.patterns.get(pattern_field)
+        matches = [table[spelling] for spelling in _spell(module) if spelling in table] if table else []
         value = min(matches)[1] if matches else self.fields.get(field, default)
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise MalformedFileError(f"has {field} in its metadata that is not a number")
         return value
+
+
+def _spell(module: str) -> list[str]:
+    """What a pattern that is the end of a module's path may be."""
+    steps = ["text_model", *module.split(".")]
+    return [".".join(steps[start:]) for start in range(len(steps))] + ["^" + module, "^text_model." + module]
 
 
 def _check_pattern(pattern: str) -> str:

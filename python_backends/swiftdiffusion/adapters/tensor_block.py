@@ -2,67 +2,87 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from swiftdiffusion.adapters.host_memory import HOST_MEMORY
+
 ALIGNMENT = 64  # bytes at which each tensor starts
 
 
-@dataclass(frozen=True)
+class Place(NamedTuple):
+    """A tensor's bytes `start` to `end` of a block."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, eq=False)
 class TensorBlock:
-    """`memory` is uint8, `tensors` are views of it, those of one dtype side by side, zeros between them."""
+    """`memory` is uint8; those of one dtype lie side by side in it, zeros between them, and `places` in this order."""
 
     memory: Tensor
-    tensors: Mapping[str, Tensor]
+    places: Mapping[str, Place]
 
     @classmethod
     def allocate(cls, shapes: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]) -> TensorBlock:
         """Room on the host for tensors of these dtypes and shapes; within a dtype they lie in the mapping's order."""
-        spans: dict[str, tuple[int, int]] = {}
+        places: dict[str, Place] = {}
         offset = 0
         for name in sorted(shapes, key=lambda name: str(shapes[name][0])):
             dtype, shape = shapes[name]
-            size = torch.Size(shape).numel() * dtype.itemsize
-            spans[name] = (offset, offset + size)
-            offset += -(-size // ALIGNMENT) * ALIGNMENT
-        memory = torch.empty(offset, dtype=torch.uint8)
-        for _, end in spans.values():
-            memory[end : -(-end // ALIGNMENT) * ALIGNMENT] = 0
-        views = {
-            name: memory[slice(*spans[name])].view(dtype).reshape(shape) for name, (dtype, shape) in shapes.items()
-        }
-        return cls(memory, views)
+            end = offset + math.prod(shape) * dtype.itemsize
+            places[name] = Place(dtype, shape, offset, end)
+            offset = _align(end)
+        memory = HOST_MEMORY.take(offset)
+        for place in places.values():
+            if place.end % ALIGNMENT:
+                memory[place.end : _align(place.end)] = 0
+        return cls(memory, places)
 
     def allocate_on(self, device: torch.device) -> TensorBlock:
         """Room for the same tensors on a device, nothing copied yet."""
-        memory = torch.empty_like(self.memory, device=device)
-        views = {}
-        for name, tensor in self.tensors.items():
-            offset = self.find_place(name)
-            views[name] = memory[offset : offset + tensor.nbytes].view(tensor.dtype).reshape(tensor.shape)
-        return TensorBlock(memory, views)
+        return TensorBlock(torch.empty_like(self.memory, device=device), self.places)
 
-    def find_place(self, name: str) -> int:
-        """The byte of `memory` at which a tensor starts; 0 for an empty one."""
-        tensor = self.tensors[name]
-        return tensor.data_ptr() - self.memory.data_ptr() if tensor.numel() else 0
+    @cached_property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Views of the memory, made when they are first asked for: a thousand take milliseconds."""
+        views: dict[str, Tensor] = {}
+        for dtype, group in groupby(self.places.items(), key=lambda item: item[1].dtype):
+            places = dict(group)
+            first = next(iter(places.values())).start
+            sizes = [_align(place.end) - place.start for place in places.values()]
+            memory = self.memory[first : first + sum(sizes)].view(dtype)
+            parts = memory.split([size // dtype.itemsize for size in sizes])  # one call, for the interpreter is slow
+            for (name, place), size, part in zip(places.items(), sizes, parts, strict=True):
+                used = part if size == place.end - place.start else part[: math.prod(place.shape)]
+                views[name] = used.view(place.shape)
+        return views
 
     def find_not_finite(self) -> str | None:
         """Name a floating tensor with a value that is infinite or not a number; None where there is none."""
-        by_dtype: dict[torch.dtype, list[str]] = {}
-        for name, tensor in self.tensors.items():
-            if tensor.is_floating_point() and tensor.numel():
-                by_dtype.setdefault(tensor.dtype, []).append(name)
-        for dtype, names in by_dtype.items():
-            starts = [self.find_place(name) for name in names]
-            ends = [start + self.tensors[name].nbytes for start, name in zip(starts, names, strict=True)]
+        for dtype, group in groupby(self.places.items(), key=lambda item: item[1].dtype):
+            places = {name: place for name, place in group if place.end > place.start}
+            if not (dtype.is_floating_point and places):
+                continue
+            first, *_, last = (*places.values(), *places.values())
             # one pass over all of them; which it was is only asked where one is wrong
-            if not _is_finite(self.memory[min(starts) : max(ends)].view(dtype)):
-                return next(name for name in names if not _is_finite(self.tensors[name]))
+            if not _is_finite(self.memory[first.start : last.end].view(dtype)):
+                return next(name for name in places if not _is_finite(self.tensors[name]))
         return None
+
+
+def _align(offset: int) -> int:
+    return -(-offset // ALIGNMENT) * ALIGNMENT
 
 
 def _is_finite(tensor: Tensor) -> bool:

@@ -30,9 +30,9 @@ class TensorReader:
         entries = {name: header.tensors[name] for name in sorted(names, key=lambda name: header.tensors[name].start)}
         self.block = TensorBlock.allocate({name: (entry.dtype, entry.shape) for name, entry in entries.items()})
         self._memory = self.block.memory.numpy().data
-        places = {name: self.block.find_place(name) for name, entry in entries.items() if entry.nbytes}
+        places = self.block.places
         self._pieces = _join(
-            Piece(place, place + entries[name].nbytes, entries[name].start) for name, place in places.items()
+            Piece(places[name].start, places[name].end, entry.start) for name, entry in entries.items() if entry.nbytes
         )
         self._file = path.open("rb", buffering=0)
 

@@ -44,7 +44,8 @@ class LoraWeights:
         """Size in bytes: of the block, and of the changes that are no small factors."""
         whole = [layer for layer in self.layers if layer.algorithm != "LoRA"]
         sizes = (
-            math.prod(layer.shape) * self.block.tensors[next(iter(layer.keys.values()))].itemsize for layer in whole
+            math.prod(layer.shape) * self.block.places[next(iter(layer.keys.values()))].dtype.itemsize
+            for layer in whole
         )
         return self.block.memory.nbytes + sum(sizes)
 

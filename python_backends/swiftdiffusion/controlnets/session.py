@@ -28,6 +28,7 @@ from swiftdiffusion.controlnets.messages import (
 )
 from swiftdiffusion.controlnets.opened_mailbox import OpenedMailbox
 from swiftdiffusion.controlnets.pushing import push_steps
+from swiftdiffusion.daemon_threads import repeated
 from swiftdiffusion.denoising.timeline import Timeline
 from swiftdiffusion.engines.session import Session
 from swiftdiffusion.errors import Cancelled, Unavailable, describe
@@ -119,7 +120,8 @@ class ControlNetSession:
         with ExitStack() as stack:
             for file in files:
                 stack.callback(os.close, file)
-            stack.enter_context(_signs_of_life(holder))
+            # the lane is told from time to time that this process lives, whatever this thread is at
+            stack.enter_context(repeated(lambda: holder.send(News(ALIVE).pack()), ALIVE_EVERY_S, "signs-of-life"))
             session = self._open(stack.enter_context(self._lend(check)))
             stack.callback(session.close)
             mailbox, reason = self._open_mailbox(unpack_offer(message), files)
@@ -167,21 +169,3 @@ class ControlNetSession:
                 self._stream.wait_stream(torch.cuda.default_stream())  # which brought the request's tensors here
             with torch.cuda.stream(self._stream):
                 yield
-
-
-@contextlib.contextmanager
-def _signs_of_life(holder: Holder) -> Iterator[None]:
-    """Tell the lane from time to time that this process lives, whatever this thread is at."""
-    over = threading.Event()
-
-    def tell() -> None:
-        while not over.wait(ALIVE_EVERY_S):
-            holder.send(News(ALIVE).pack())
-
-    thread = threading.Thread(target=tell, name="signs-of-life", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()

@@ -40,7 +40,7 @@ def denoise(
     Args:
         branches: the UNet, once for the whole guidance batch or once for each of its rows.
         advance: what follows it (`Advance`), on the latents' device.
-        plan: the scheduler's.
+        plan: the scheduler's, on the latents' device.
         latents: [1, 4, h, w] fp32, noise scaled by ``plan.noise_scale``.
         guidance_scale: as in diffusers.
         generator: for schedulers that draw noise in their steps.
@@ -51,8 +51,8 @@ def denoise(
     Returns:
         Clean latents [1, 4, h, w] fp32, in the VAE's scaled space.
     """
-    timesteps, scales, weights = (tensor.to(latents.device) for tensor in (plan.timesteps, plan.scales, plan.weights))
-    guidance = torch.tensor(guidance_scale, device=latents.device)
+    timesteps, scales, weights = plan.timesteps, plan.scales, plan.weights
+    guidance = torch.full((), guidance_scale, device=latents.device)
     state = plan.start(latents)
     batch = sum(branch.conditioning.batch for branch in branches)
     sample = (latents * scales[0]).to(branches[0].conditioning.prompt_embeds.dtype).repeat(batch, 1, 1, 1)

@@ -8,7 +8,7 @@ in place of pictures, so nothing of any scheduler is written down here a second 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -38,6 +38,11 @@ class Plan:
     weights: Tensor  # [steps, rows, columns]: of the state without its last row, the prediction and fresh noise
     draws: tuple[bool, ...]  # for each step, whether it takes fresh noise
     noise_scale: float  # of the first sample
+
+    def on(self, device: torch.device) -> Plan:
+        """The same, its numbers on a device, where a step finds them without waiting for the host."""
+        numbers = {name: getattr(self, name).to(device) for name in ("timesteps", "scales", "weights")}
+        return replace(self, **numbers)
 
     @property
     def steps(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from swiftdiffusion.interpreter import shorten_pauses
 from swiftdiffusion.placement import NetworkConfiguration, Placement, choose_placement, set_threads
 from swiftdiffusion.triton_bridge.bridge import Bridge
 
@@ -19,4 +20,6 @@ def load(
     configuration = bridge.configure(family)
     set_threads(configuration.threads)
     placement = choose_placement(configuration.device, configuration.dtype, *bridge.instance)
-    return open_service(configuration, placement)
+    service = open_service(configuration, placement)
+    shorten_pauses()
+    return service

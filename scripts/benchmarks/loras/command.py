@@ -27,6 +27,7 @@ diffusers. `failures`: broken files and stores. Writes loras.json, anew after ea
 PARTS = ("patch", "latency", "trace", "quality", "exact", "failures")
 ON_GPU = ("patch",)
 STEPS = 30
+HOST_TIMES = 500
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +67,7 @@ def work(options: argparse.Namespace) -> int:
     import torch
 
     from benchmarks.loras.judging import describe_results, draw_quality, judge_bars
-    from benchmarks.loras.quality import BOUNDS
+    from benchmarks.loras.quality_table import BOUNDS
     from benchmarks.loras.rows import Rows, arrange, is_same
     from benchmarks.runs import GrowingReport
 
@@ -126,20 +127,25 @@ def _patch(options: argparse.Namespace, rows: Rows, tell: Callable[[str], None])
 
 
 def _latency(options: argparse.Namespace, rows: Rows, tell: Callable[[str], None]) -> None:
-    from benchmarks.loras.latency import measure_latency, measure_steps
+    from benchmarks.loras.latency import measure_host, measure_latency, measure_steps
     from benchmarks.loras.unet_lane import open_lane
+    from swiftdiffusion.interpreter import shorten_pauses
 
-    if rows.has("latency", "request") and rows.has("latency", "steps"):
+    if all(rows.has("latency", name) for name in ("request", "steps", "host")):
         return
     tell("writing LoRA files and building the UNet")
     with open_lane(STEPS) as lane:
+        shorten_pauses()  # as a lane's process does when it has loaded
         rows.measure("latency", "request", lambda: measure_latency(lane, options.repeats, tell))
         rows.measure("latency", "steps", lambda: measure_steps(lane, options.repeats, tell))
+        rows.measure("latency", "host", lambda: measure_host(lane, HOST_TIMES, tell))
 
 
 def _trace(options: argparse.Namespace, rows: Rows, tell: Callable[[str], None]) -> None:
     from benchmarks.loras.trace import measure_trace
+    from swiftdiffusion.interpreter import shorten_pauses
 
+    shorten_pauses()
     for service in options.services:
         sizes = (options.requests, options.adapters, options.trace_steps)
         rows.measure("trace", service, lambda: measure_trace(service, *sizes, tell))  # noqa: B023  # called at once

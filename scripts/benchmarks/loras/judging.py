@@ -10,7 +10,7 @@ from PIL import Image
 from benchmarks.bars import Bar, format_bars
 from benchmarks.lines import draw_lines
 from benchmarks.loras.failures import FAILURES
-from benchmarks.loras.quality import count_lost_points, tabulate
+from benchmarks.loras.quality_table import count_lost_points, tabulate
 from benchmarks.loras.rows import Parts
 from benchmarks.table import format_table
 
@@ -95,6 +95,9 @@ def describe_results(parts: Parts, bars: Mapping[str, Bar]) -> str:
     if steps := _find(parts, "latency", "steps"):
         rows = [["undisturbed", f"{steps['idle_ms']:.3f}"], ["while LoRAs load", f"{steps['loading_ms']:.3f}"]]
         texts.append(format_table(["step", "ms"], rows))
+    if host := _find(parts, "latency", "host"):
+        rows = [[name, *(f"{figure:.3f}" for figure in host[name].values())] for name in ("idle", "loading")]
+        texts.append(format_table(["the host's part of a step", "p50, ms", "p99, ms", "longest, ms"], rows))
     if parts.get("quality"):
         table = tabulate(parts["quality"])
         bounds = sorted({bound for rows in table.values() for bound in rows})

@@ -7,10 +7,14 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import torch
+
 from benchmarks.loras.unet_lane import BOUND, TIMEOUT_S, UNetLane
+
+HOST_CALLS, HOST_SLEEP_S = 40, 0.005
 
 Tell = Callable[[str], None]
 
@@ -19,8 +23,8 @@ def measure_latency(lane: UNetLane, repeats: int, tell: Tell = lambda text: None
     """Median milliseconds of a request without a LoRA, with one in no cache but the kernel's, and in none at all.
 
     The first request with a LoRA, which copies the pristine weights, is told apart. Each with a LoRA finds another one
-    in the weights, so its time has the restoring too; none comes from the host cache. `disk_ms` is what the disk alone
-    needs for the file, read from one end to the other.
+    in the weights, so its time has the restoring too; each file is new to the loader, so its header is checked in that
+    time. `disk_ms` is what the disk alone needs for the file, read from one end to the other.
     """
     names = itertools.cycle(lane.names)
     tell("warming up")
@@ -30,8 +34,10 @@ def measure_latency(lane: UNetLane, repeats: int, tell: Tell = lambda text: None
     for number in range(repeats):
         tell(f"request {number + 1} of {repeats}")
         lane.run(next(names))
+        lane.renew_files()
         warm.append(lane.run(next(names)))
         lane.run(next(names))
+        lane.renew_files()
         lane.drop_from_page_cache()
         cold.append(lane.run(next(names)))
         lane.run(None)  # so that the next one has nothing to restore
@@ -70,6 +76,34 @@ def measure_steps(lane: UNetLane, repeats: int, tell: Tell = lambda text: None) 
         "slowed_percent": round(100 * (ratio - 1), 3),
         "loads": loads,
     }
+
+
+def measure_host(lane: UNetLane, times: int, tell: Tell = lambda text: None) -> dict[str, Any]:
+    """Milliseconds that a thread needs for a step's enqueuing, alone and while LoRAs load all the time.
+
+    It makes as many small calls of torch, after each of which it has to get hold of Python's interpreter again, and
+    then sleeps as one that waits for a GPU. The median, the 99th percentile and the longest of `times`.
+    """
+    figures: dict[str, Any] = {"calls": HOST_CALLS, "times": times}
+    for name, disturbed in (("idle", False), ("loading", True)):
+        tell(f"the host's part of a step, {name}")
+        with loads_running(lane) if disturbed else nullcontext():
+            spent = sorted(_time_host() for _ in range(times))
+        figures[name] = {
+            "p50_ms": round(statistics.median(spent), 3),
+            "p99_ms": round(spent[int(0.99 * times)], 3),
+            "max_ms": round(spent[-1], 3),
+        }
+    return figures
+
+
+def _time_host() -> float:
+    value = torch.zeros(())
+    time.sleep(HOST_SLEEP_S)
+    start = time.perf_counter()
+    for _ in range(HOST_CALLS):
+        value.add_(1)
+    return 1e3 * (time.perf_counter() - start)
 
 
 @contextmanager

@@ -43,7 +43,8 @@ class Studio:
         encoder, decoder = load_unet(pipeline, self.placement.dtype)
         self._encoder = make_engine("auto", encoder, self.placement)
         self._decoder = make_engine("auto", decoder, self.placement)
-        self._plan = make_plan("EulerDiscreteScheduler", load_scheduler_config(pipeline), steps)
+        plan = make_plan("EulerDiscreteScheduler", load_scheduler_config(pipeline), steps)
+        self._plan = plan.on(self.placement.device)
         self._patcher = Patcher({"unet": [self._encoder, self._decoder]}, self.placement)
         self._loader = LoraLoader(FolderStore(adapters), Targets.read(pipeline), ("unet",), self.placement.device)
         text_encoder = TextEncoderConfiguration(pipeline=pipeline, adapters=Location(adapters), prompts_max=1024)
@@ -94,7 +95,7 @@ class Studio:
         """As `denoise`, for several pictures in one batch, which small networks do in little more time."""
         self._patcher.restore()
         plan, device = self._plan, self.placement.device
-        timesteps, scales, weights = (tensor.to(device) for tensor in (plan.timesteps, plan.scales, plan.weights))
+        timesteps, scales, weights = plan.timesteps, plan.scales, plan.weights
         conditions = condition(embeddings, self._size, self._size, wordless=len(embeddings))
         noise = torch.cat([self._draw_noise(seed) for seed in seeds]).to(device) * plan.noise_scale
         state = plan.start(noise.flatten(0, 1)[None])  # the scheduler's course is that of one picture of many channels

@@ -92,7 +92,7 @@ class UNetLane:
         self._encoder = make_engine("auto", UNetEncoder(unet), self._placement)
         self._decoder = make_engine("auto", UNetDecoder(unet), self._placement)
         self._advance = make_engine("auto", Advance(), self._placement)
-        self._plan = make_plan("EulerDiscreteScheduler", build_scheduler().config, steps)
+        self._plan = make_plan("EulerDiscreteScheduler", build_scheduler().config, steps).on(self._placement.device)
         self.patcher = Patcher({"unet": [self._encoder, self._decoder]}, self._placement)
         cache_bytes = (LORAS - 1) * self.lora_bytes  # of SDXL's about the 1024 MB that a lane has by default
         device = self._placement.device
@@ -125,6 +125,11 @@ class UNetLane:
         )
         self._finish()
         return {"ms": 1e3 * (time.perf_counter() - start), "loras": loras.describe()}
+
+    def renew_files(self) -> None:
+        """Make every file one that the loader has not seen: nothing that it remembers is of use."""
+        for path in self.folder.iterdir():
+            path.touch()
 
     def drop_from_page_cache(self) -> None:
         """Have the next read of every file come from the disk."""

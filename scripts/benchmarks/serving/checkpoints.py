@@ -7,7 +7,6 @@ import itertools
 import os
 import shutil
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from benchmarks.serving.systems import AddOns, Request
 from launch.children import run_quietly
 from launch.paths import CHECKOUT, LOGS
 from launch.progress import Progress
+from swiftdiffusion.daemon_threads import repeated
 
 CHECKPOINTS = ("sdxl", "shapes")
 DROP_EVERY_S = 0.05
@@ -103,22 +103,15 @@ class FreshAdapters:
     @contextmanager
     def kept_cold(self) -> Iterator[None]:
         """Drop the files from the kernel's page cache all the time, so that a request reads them from the disk."""
-        over = threading.Event()
         with ExitStack() as stack:
             opened = [stack.enter_context(path.open("rb")) for path in self._files]
 
             def drop() -> None:
-                while not over.wait(DROP_EVERY_S):
-                    for file in opened:
-                        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                for file in opened:
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
-            thread = threading.Thread(target=drop, daemon=True)
-            thread.start()
-            try:
+            with repeated(drop, DROP_EVERY_S, "page-cache-dropper"):
                 yield
-            finally:
-                over.set()
-                thread.join()
 
 
 def draw_grid_requests(

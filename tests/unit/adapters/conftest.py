@@ -68,3 +68,18 @@ def make_loader(tmp_path: Path, targets: Targets) -> Iterator[MakeLoader]:
     yield make
     for loader in loaders:
         loader.close()
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An empty bucket of an S3 server (`s3_store.S3Store`), to which the environment leads."""
+    import s3fs
+
+    from .s3_store import serve_bucket
+
+    for name, value in (("ACCESS_KEY_ID", "x"), ("SECRET_ACCESS_KEY", "y"), ("DEFAULT_REGION", "us-east-1")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    with serve_bucket() as bucket:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", bucket.address)
+        s3fs.S3FileSystem.clear_instance_cache()  # the last test's server is gone
+        yield bucket

@@ -95,6 +95,16 @@ SGM = {
 }
 
 Tensors = dict[str, torch.Tensor]
+
+# Tensors of every form that a file can hold; no LoRA's.
+EVERY_FORM: Tensors = {
+    "half": torch.arange(6, dtype=torch.float16).reshape(2, 3),
+    "one byte": torch.tensor([7], dtype=torch.uint8),  # what follows is not aligned in memory terms
+    "bfloat": torch.arange(5, dtype=torch.bfloat16),
+    "scalar": torch.tensor(2.5),
+    "empty": torch.zeros(0, 4),
+    "whole": torch.arange(3),
+}
 Modules = Mapping[str, Mapping[str, int]]
 
 

@@ -1,6 +1,7 @@
 """A real S3 server (moto's) on loopback, and its bad days."""
 
 import threading
+import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -63,6 +64,8 @@ def serve_bucket() -> Iterator[S3Store]:
     thread = threading.Thread(target=store.server.serve_forever, daemon=True)
     thread.start()
     try:
+        # moto keeps what any server of the process was given
+        urllib.request.urlopen(f"{store.address}/moto-api/reset", data=b"", timeout=10).close()
         boto3.client("s3", endpoint_url=store.address).create_bucket(Bucket=BUCKET)
         yield store
     finally:

@@ -5,19 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import save_file
 
 from swiftdiffusion.adapters.safetensors_file import MalformedFileError, read_header
 
-TENSORS = {
-    "half": torch.arange(6, dtype=torch.float16).reshape(2, 3),
-    "one byte": torch.tensor([7], dtype=torch.uint8),  # what follows is not aligned in memory terms
-    "bfloat": torch.arange(5, dtype=torch.bfloat16),
-    "scalar": torch.tensor(2.5),
-    "empty": torch.zeros(0, 4),
-    "whole": torch.arange(3),
-}
+from .lora_files import EVERY_FORM
 
 
 def write_raw(path: Path, header: Any, data: bytes = b"") -> Path:
@@ -32,17 +24,17 @@ def entry(start: Any = 0, end: Any = 8, shape: Any = (2,), dtype: Any = "F32") -
 
 def test_reads_what_the_library_writes(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
-    save_file(TENSORS, path, {"format": "pt", "ss_network_dim": "8"})
+    save_file(EVERY_FORM, path, {"format": "pt", "ss_network_dim": "8"})
     header = read_header(path)
     assert header.metadata == {"format": "pt", "ss_network_dim": "8"}
     assert {name: found.shape for name, found in header.tensors.items()} == {
-        name: tuple(tensor.shape) for name, tensor in TENSORS.items()
+        name: tuple(tensor.shape) for name, tensor in EVERY_FORM.items()
     }
 
 
 def test_every_cut_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
-    save_file(TENSORS, path)
+    save_file(EVERY_FORM, path)
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])

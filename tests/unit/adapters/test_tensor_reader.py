@@ -8,13 +8,9 @@ from safetensors.torch import save_file
 from swiftdiffusion.adapters.safetensors_file import MalformedFileError, read_header
 from swiftdiffusion.adapters.tensor_reader import TensorReader
 
-TENSORS = {
-    "half": torch.arange(6, dtype=torch.float16).reshape(2, 3),
-    "one byte": torch.tensor([7], dtype=torch.uint8),  # what follows is not aligned in memory terms
-    "bfloat": torch.arange(5, dtype=torch.bfloat16),
-    "scalar": torch.tensor(2.5),
-    "empty": torch.zeros(0, 4),
-    "whole": torch.arange(3),
+from .lora_files import EVERY_FORM
+
+TENSORS = EVERY_FORM | {
     "large": torch.randn(7, 100, generator=torch.Generator().manual_seed(0)),
     "more": torch.arange(64.0),
 }
@@ -39,7 +35,7 @@ def test_parts_in_any_order_make_the_whole(path: Path, chosen: list[str], step: 
     for name, tensor in reader.block.tensors.items():
         assert tensor.dtype == TENSORS[name].dtype
         assert torch.equal(tensor, TENSORS[name])
-    used = {reader.block.find_place(name) + byte for name in chosen for byte in range(TENSORS[name].nbytes)}
+    used = {reader.block.places[name].start + byte for name in chosen for byte in range(TENSORS[name].nbytes)}
     for byte in set(range(size)) - used:  # between tensors nothing is written
         assert reader.block.memory[byte] == before[byte] == 0
 

@@ -16,10 +16,10 @@ from benchmarks.loras import command, exactness, unet_lane
 from benchmarks.loras import studio as studio_module
 from benchmarks.loras.failures import FAILURES, measure_failures
 from benchmarks.loras.judging import describe_results, draw_quality, judge_bars
-from benchmarks.loras.latency import measure_latency, measure_steps
+from benchmarks.loras.latency import measure_host, measure_latency, measure_steps
 from benchmarks.loras.local_lane import LocalLane
 from benchmarks.loras.profiling import Lateness
-from benchmarks.loras.quality import count_lost_points, tabulate
+from benchmarks.loras.quality_table import count_lost_points, tabulate
 from benchmarks.loras.rows import Rows, arrange, is_same
 from benchmarks.loras.studio import Studio, spread
 from benchmarks.loras.trace import SERVICES, draw_requests
@@ -49,6 +49,10 @@ LATENCY: dict[str, dict[str, Any]] = {
         "cold": {"ms": 840.0, "added_percent": 5.0, "load_ms": 400.0},
     },
     "steps": {"idle_ms": 29.0, "loading_ms": 29.29, "slowed_percent": 1.0},
+    "host": {
+        name: {"p50_ms": 0.2, "p99_ms": longest, "max_ms": longest}
+        for name, longest in (("idle", 0.3), ("loading", 5.0))
+    },
 }
 FINE = {"error": "NotFound", "seconds": 0.1, "clear": True, "unharmed": True}
 
@@ -129,6 +133,7 @@ def test_bars_are_judged_from_figures() -> None:
     }
     assert bars["judge_points_lost"].figure == 0.5
     text = describe_results(report, bars)
+    assert "the host's part of a step" in text
     assert "points of the judge lost" in text and "98.0 / 0.900" in text
     assert count_lost_points(QUALITY, 7) is None
 
@@ -217,11 +222,25 @@ def test_every_failure_is_met_well(tmp_path: Path) -> None:
 def test_what_a_lora_adds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unet_lane, "SMALL_RANK", 16)
     with unet_lane.open_lane(steps=unet_lane.BOUND + 1) as lane:
-        latency, steps = measure_latency(lane, 1), measure_steps(lane, 1)
+        latency, steps, host = measure_latency(lane, 1), measure_steps(lane, 1), measure_host(lane, 3)
     assert latency["subject"] == "shapes"
     assert 0 <= latency["warm"]["step"][0] <= unet_lane.BOUND
     assert latency["warm"]["load_ms"] > 0 and latency["plain_ms"] > 0 and latency["disk_ms"] > 0
     assert steps["loads"] > 0
+    for figures in (host["idle"], host["loading"]):
+        assert 0 < figures["p50_ms"] <= figures["p99_ms"] <= figures["max_ms"]
+
+
+def test_renewed_files_are_new_to_the_loader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unet_lane, "SMALL_RANK", 16)
+    with unet_lane.open_lane(steps=1) as lane:
+        lane.run(lane.names[0])
+        file = lane.loader.inspect(lane.names[0]).file
+        assert lane.loader.holds(file)
+        lane.renew_files()
+        renewed = lane.loader.inspect(lane.names[0]).file
+        assert not lane.loader.holds(renewed)
+        assert lane.loader.load(renewed).result(60).file == renewed
 
 
 def test_one_set_after_the_other_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:

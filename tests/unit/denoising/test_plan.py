@@ -62,3 +62,10 @@ def test_guidance_leads_away_from_the_negative_prompt():
 def test_a_scheduler_that_clips_is_refused():
     with pytest.raises(InvalidArgument, match="DDIMScheduler is set to clip_sample"):
         make_plan("DDIMScheduler", make_config(clip_sample=True), 4)
+
+
+def test_a_placed_plan_has_its_numbers_there():
+    plan = make_plan("EulerDiscreteScheduler", make_config(), 2)
+    placed = plan.on(torch.device("meta"))
+    assert {tensor.device.type for tensor in (placed.timesteps, placed.scales, placed.weights)} == {"meta"}
+    assert (placed.steps, placed.noise_scale, placed.draws) == (plan.steps, plan.noise_scale, plan.draws)

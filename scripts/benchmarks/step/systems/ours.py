@@ -37,7 +37,7 @@ class SwiftDiffusion:
         self._vae_decoder = make_engine(engine, VaeDecoder(networks.vae), placement)
         self._advance = make_engine("torch" if engine == "torch" else "auto", Advance(), placement)
         config = networks.scheduler.config
-        self._plan = cache(lambda steps: make_plan("EulerDiscreteScheduler", config, steps))
+        self._plan = cache(lambda steps: make_plan("EulerDiscreteScheduler", config, steps).on(placement.device))
 
     def unet(self, work: Workload) -> Output:
         """Both halves, with no ControlNet between them."""
