@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from swiftdiffusion.adapters.targets import is_layer
 from swiftdiffusion.engines import Engine, refit
-from swiftdiffusion.engines.tensorrt.records import Size
+from swiftdiffusion.engines.tensorrt.records import Profile, Size
 from swiftdiffusion_build.export.subjects import Subject
 from swiftdiffusion_build.export.tracing import make_inputs
 
@@ -32,6 +32,15 @@ class RefitFindings:
     changed: bool  # other weights give other outputs
     exact: bool  # A, B, A and none give, bit for bit, what an engine gives that had no other before
     right: bool  # and the outputs with A are PyTorch's with A
+
+
+def choose_sizes(profiles: Sequence[Profile]) -> dict[Size, Profile]:
+    """Every profile's best, least and greatest size, with the profile that an engine takes for it: the narrowest."""
+    sizes = dict.fromkeys(size for profile in profiles for size in (profile.best, profile.low, profile.high))
+    return {
+        size: min((profile for profile in profiles if profile.takes(size)), key=lambda profile: profile.breadth)
+        for size in sizes
+    }
 
 
 def draw_inputs(subject: Subject, size: Size, device: torch.device) -> tuple[Any, ...]:
