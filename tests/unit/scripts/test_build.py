@@ -6,6 +6,7 @@ import torch
 from commands import build, check_tensorrt
 from launch.problems import LaunchError
 from swiftdiffusion.engines.torch_engine import TorchEngine
+from swiftdiffusion_build import checking
 
 PROFILES = """\
 [square]
@@ -121,8 +122,10 @@ def test_a_placement_that_cannot_work_leaves_what_was_written(run, tmp_path):
 
 
 @pytest.fixture
-def check(tmp_path):
+def check(tmp_path, monkeypatch):
     """Run the checks of every size of two profiles on torch's engine."""
+    monkeypatch.setattr(checking, "WARM_UP_CALLS", 0)
+    monkeypatch.setattr(checking, "TIMED_CALLS", 1)
     file = tmp_path / "profiles.toml"
     file.write_text(PROFILES)
 
