@@ -1,22 +1,25 @@
 """What `scripts/build` and `scripts/check-tensorrt` take, and refuse before any work."""
 
+import sys
+
 import pytest
 import torch
 
 from commands import build, check_tensorrt
 from launch.problems import LaunchError
+from swiftdiffusion.engines.tensorrt.library import _load
 from swiftdiffusion.engines.torch_engine import TorchEngine
 from swiftdiffusion_build import checking
 
 PROFILES = """\
 [square]
 batch = 2
-height = 128
-width = 128
+height = 64
+width = 64
 [any]
 batch = [1, 2, 3]
-height = [64, 96, 128]
-width = [64, 128, 144]
+height = [48, 56, 80]
+width = [48, 64, 96]
 """
 
 
@@ -56,7 +59,7 @@ def test_the_files_profiles_bound_the_requests(run, tmp_path):
     file = tmp_path / "profiles.toml"
     file.write_text(PROFILES)
     written = (run("--engine", "torch", "--profiles", str(file)) / "swiftdiffusion" / "config.pbtxt").read_text()
-    for parameter, value in {"width": 128, "height": 128, "size_min": 64, "size_max": 144}.items():
+    for parameter, value in {"width": 64, "height": 64, "size_min": 48, "size_max": 96}.items():
         assert f'key: "{parameter}"\n  value {{\n    string_value: "{value}"' in written
 
 
@@ -122,6 +125,46 @@ def test_a_placement_that_cannot_work_leaves_what_was_written(run, tmp_path):
 
 
 @pytest.fixture
+def no_tensorrt(monkeypatch):
+    """No TensorRT of either kind is installed."""
+    for module in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings", "tensorrt_rtx_libs"):
+        monkeypatch.setitem(sys.modules, module, None)  # importing it fails
+    _load.cache_clear()
+    yield
+    _load.cache_clear()
+
+
+@pytest.mark.parametrize(("command", "steps"), [
+    (build, []),
+    (build, ["export", "parse"]),
+    (build, ["engines"]),
+    (check_tensorrt, []),
+], ids=["build", "parse", "engines", "check"])  # fmt: skip
+@pytest.mark.usefixtures("no_tensorrt")
+def test_without_tensorrt_a_command_says_how_to_get_it_before_any_work(command, steps, tmp_path):
+    sentence = (
+        r"TensorRT is not installed\. TensorRT comes by `\.venv/bin/pip install tensorrt`.*; TensorRT-RTX, .*`\.$"
+    )
+    with pytest.raises(LaunchError, match=sentence):
+        command.work(command.parse_options([*steps, "--out", str(tmp_path / "out")]))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="plans can be built here")
+@pytest.mark.parametrize(("command", "steps"), [(build, []), (build, ["engines"]), (check_tensorrt, [])])
+def test_without_a_gpu_a_command_says_what_needs_none(command, steps, tmp_path):
+    with pytest.raises(LaunchError, match="torch sees none; the steps `scripts/build export parse` need none"):
+        command.work(command.parse_options([*steps, "--out", str(tmp_path / "out")]))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("step", "before"), [("parse", "export"), ("repository", "engines")])
+def test_a_step_names_the_one_that_it_needs_first(run, step, before):
+    with pytest.raises(LaunchError, match=rf"text_encoder\.json is not there; `scripts/build {before}` writes it\.$"):
+        run(step)
+
+
+@pytest.fixture
 def check(tmp_path, monkeypatch):
     """Run the checks of every size of two profiles on torch's engine."""
     monkeypatch.setattr(checking, "WARM_UP_CALLS", 0)
@@ -141,19 +184,19 @@ def test_torch_engines_pass_the_checks_at_every_profile(check, capsys):
     heading, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert heading == ["network", "profile", "size", "difference", "refits", "ms", "plain", "ms", "refit", "ms"]
     assert [(*row[:3], "exact" in row) for row in rows] == [
-        ("text_encoder", "prompts", "2x128x128", True),
-        ("text_encoder", "prompts", "1x128x128", False),
-        ("text_encoder", "prompts", "3x128x128", False),
-        ("unet_encoder", "square", "2x128x128", True),
-        ("unet_encoder", "any", "2x96x128", True),
-        ("unet_encoder", "any", "1x64x64", False),
-        ("unet_encoder", "any", "3x128x144", False),
-        ("vae_decoder", "square", "1x128x128", False),
-        ("vae_decoder", "any", "1x96x128", False),
-        ("vae_decoder", "previews", "1x64x64", False),
-        ("vae_decoder", "any", "3x128x144", False),
-        ("vae_decoder", "previews", "1x128x128", False),
-        ("vae_decoder", "previews", "1x52x52", False),
+        ("text_encoder", "prompts", "2x64x64", True),
+        ("text_encoder", "prompts", "1x64x64", False),
+        ("text_encoder", "prompts", "3x64x64", False),
+        ("unet_encoder", "square", "2x64x64", True),
+        ("unet_encoder", "any", "2x56x64", True),
+        ("unet_encoder", "any", "1x48x48", False),
+        ("unet_encoder", "any", "3x80x96", False),
+        ("vae_decoder", "square", "1x64x64", False),
+        ("vae_decoder", "previews", "1x56x64", False),
+        ("vae_decoder", "previews", "1x48x48", False),
+        ("vae_decoder", "any", "3x80x96", False),
+        ("vae_decoder", "previews", "1x96x96", False),
+        ("vae_decoder", "previews", "1x44x44", False),
     ]
     assert all(row[-1] == "ok" for row in rows)
 
@@ -175,9 +218,9 @@ def test_sizes_without_memory_are_not_taken_for_right(check, capsys, monkeypatch
 
     monkeypatch.setattr(TorchEngine, "__call__", torch.inference_mode()(call))
     most = 2
-    assert check("vae_decoder") == 0
+    assert check("text_encoder") == 0
     verdicts = [line.split()[-2:] for line in capsys.readouterr().out.splitlines()[1:]]
-    assert verdicts.count(["no", "memory"]) == 1
+    assert [verdict == ["no", "memory"] for verdict in verdicts] == [False, False, True]
     most = 0
-    with pytest.raises(LaunchError, match="no memory to check vae_decoder at any size of its profile 'any'"):
-        check("vae_decoder")
+    with pytest.raises(LaunchError, match="no memory to check text_encoder at any size of its profile 'prompts'"):
+        check("text_encoder")
