@@ -100,7 +100,7 @@ def check_refits(subject: Subject, make: Make, inputs: tuple[Any, ...], toleranc
     network = subject.load().eval()
     network.load_state_dict({network.prefix + name: weight for name, weight in first.items()}, strict=False)
     with torch.inference_mode():
-        reference = run(network.to(_find_device(inputs)), inputs)
+        reference = run(network.to(inputs[0].device), inputs)
     return RefitFindings(
         changed=not _equal(with_first, plain) and not _equal(with_first, with_second),
         exact=all(_equal(found, wanted) for found, wanted in zip(held, expected, strict=True)),
@@ -138,8 +138,3 @@ def _alter(weights: Mapping[str, Tensor], layers: list[str], seed: int) -> dict[
 
 def _equal(first: list[Tensor], second: list[Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-
-
-def _find_device(inputs: tuple[Any, ...]) -> torch.device:
-    first = inputs[0]
-    return first.device
