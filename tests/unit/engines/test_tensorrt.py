@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from swiftdiffusion.engines import make_engine
-from swiftdiffusion.engines.tensorrt.engine import complete_shapes, require_fresh
+from swiftdiffusion.engines.tensorrt.engine import complete_shapes, fill, require_fresh
 from swiftdiffusion.engines.tensorrt.library import _load, load_tensorrt
 from swiftdiffusion.engines.tensorrt.profiles import find_profile, read_ranges
 from swiftdiffusion.engines.tensorrt.records import (
@@ -196,6 +196,23 @@ def test_absent_residuals_have_the_shapes_of_skips_and_mid(record):
     record = replace(record, graph=replace(record.graph, inputs=names))
     given = {"mid": (1, 3), "skips.0": (2, 5), "skips.1": (2, 4)}
     assert list(complete_shapes(given, record).values()) == [(1, 3), (2, 5), (2, 4), (2, 5), (2, 4), (1, 3)]
+
+
+def test_prompts_of_the_last_samples_alone_follow_zeros(record):
+    record = replace(record, graph=replace(record.graph, inputs=("sample", "timestep", "prompt_embeds", "image")))
+    given = {"sample": (2, 4, 8, 8), "timestep": (), "prompt_embeds": (1, 3, 5), "image": (1, 3, 64, 64)}
+    shapes = complete_shapes(given, record)
+    assert shapes == {**given, "prompt_embeds": (2, 3, 5)}
+    place, prompt = torch.full(shapes["prompt_embeds"], 7.0), torch.rand(1, 3, 5)
+    fill(place, prompt)
+    assert torch.equal(place, torch.cat([torch.zeros(1, 3, 5), prompt]))
+    fill(place, torch.ones(2, 3, 5))
+    assert torch.equal(place, torch.ones(2, 3, 5))
+    fill(place, None)
+    assert not place.any()
+    timestep = torch.zeros(())
+    fill(timestep, torch.tensor(3.0))
+    assert timestep == 3
 
 
 def test_the_narrowest_profile_that_fits_is_taken():

@@ -91,10 +91,7 @@ class TensorRtEngine:
         execution = self._find_execution(shapes)
         with torch.cuda.stream(self._stream):
             for name, place in execution.inputs.items():
-                if name in given:
-                    place.copy_(given[name], non_blocking=True)
-                else:
-                    place.zero_()
+                fill(place, given.get(name))
         execution.run()
         current.wait_stream(self._stream)
         return tuple(execution.outputs[name] for name in self._record.graph.outputs)
@@ -155,16 +152,34 @@ def _read(plan: Path) -> bytes:
 
 
 def complete_shapes(given: Mapping[str, tuple[int, ...]], record: PlanRecord) -> dict[str, tuple[int, ...]]:
-    """Shapes of all of a plan's inputs: the UNet's residuals, where not given, have those of its skips and mid."""
+    """Shapes of all of a plan's inputs, from those of the tensors that are given.
+
+    The UNet's residuals, where not given, have the shapes of its skips and mid; prompts are as many as the batch, which
+    the first input has, where only those of the last samples are given.
+    """
     shapes = {}
+    batch = given[record.graph.inputs[0]][:1]
     for name in record.graph.inputs:
         argument, _, place = name.partition(".")
         if name not in given and argument == "residuals":
             twin = f"skips.{place}"
             shapes[name] = given[twin if twin in given else "mid"]
+        elif name == "prompt_embeds":
+            shapes[name] = batch + given[name][1:]
         else:
             shapes[name] = given[name]
     return shapes
+
+
+def fill(place: Tensor, given: Tensor | None) -> None:
+    """Write what is given into an input's place, where it has fewer rows into the last ones; the rest is zeros."""
+    if given is None:
+        place.zero_()
+    elif given.shape == place.shape:
+        place.copy_(given, non_blocking=True)
+    else:
+        place[: -len(given)].zero_()
+        place[-len(given) :].copy_(given, non_blocking=True)
 
 
 def require_fresh(record: PlanRecord, plan: Path, network: Network, library: TensorRt, gpu: str) -> None:
