@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from swiftdiffusion.adapters.targets import is_layer
 from swiftdiffusion.engines import Engine, refit
-from swiftdiffusion.engines.tensorrt.records import Size
+from swiftdiffusion.engines.tensorrt.records import Profile, Size
 from swiftdiffusion_build.export.subjects import Subject
 from swiftdiffusion_build.export.tracing import make_inputs
 
@@ -32,6 +32,15 @@ class RefitFindings:
     changed: bool  # other weights give other outputs
     exact: bool  # A, B, A and none give, bit for bit, what an engine gives that had no other before
     right: bool  # and the outputs with A are PyTorch's with A
+
+
+def choose_sizes(profiles: Sequence[Profile]) -> dict[Size, Profile]:
+    """Every profile's best, least and greatest size, with the profile that an engine takes for it: the narrowest."""
+    sizes = dict.fromkeys(size for profile in profiles for size in (profile.best, profile.low, profile.high))
+    return {
+        size: min((profile for profile in profiles if profile.takes(size)), key=lambda profile: profile.breadth)
+        for size in sizes
+    }
 
 
 def draw_inputs(subject: Subject, size: Size, device: torch.device) -> tuple[Any, ...]:
@@ -91,7 +100,7 @@ def check_refits(subject: Subject, make: Make, inputs: tuple[Any, ...], toleranc
     network = subject.load().eval()
     network.load_state_dict({network.prefix + name: weight for name, weight in first.items()}, strict=False)
     with torch.inference_mode():
-        reference = run(network.to(_find_device(inputs)), inputs)
+        reference = run(network.to(inputs[0].device), inputs)
     return RefitFindings(
         changed=not _equal(with_first, plain) and not _equal(with_first, with_second),
         exact=all(_equal(found, wanted) for found, wanted in zip(held, expected, strict=True)),
@@ -129,8 +138,3 @@ def _alter(weights: Mapping[str, Tensor], layers: list[str], seed: int) -> dict[
 
 def _equal(first: list[Tensor], second: list[Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-
-
-def _find_device(inputs: tuple[Any, ...]) -> torch.device:
-    first = inputs[0]
-    return first.device

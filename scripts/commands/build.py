@@ -42,7 +42,7 @@ EPILOG = """\
   scripts/build --pipeline /models/sdxl --controlnet /models/depth --adapters /models/loras --out /models/built
   scripts/build placement repository --engine cuda_graph --placement placement.toml
   scripts/build placement --gpus 4 --gpu-memory-gb 24
-  scripts/build engines --profile portrait=2x1344x768 --profile any=1-2-8x512-1536x512-1536
+  scripts/build --profiles profiles.toml            plans for the sizes that a file names
   scripts/serve --model-repository outputs/build/model_repository
 """
 
@@ -87,11 +87,11 @@ def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=OUTPUTS / "build", metavar="FOLDER", help="where all goes (default: outputs/build)"
     )
     parser.add_argument(
-        "--profile",
-        action="append",
-        metavar="NAME=BATCHxHEIGHTxWIDTH",
-        help="sizes in pixels that plans take, each a number, LOW-HIGH or LOW-BEST-HIGH; may be given several times "
-        "(default: the pipeline's own size with guidance, and 1-2-8 pictures of 0.5 to 1.5 times that)",
+        "--profiles",
+        type=Path,
+        metavar="FILE",
+        help="the sizes that plans take, as TOML: see the README (default: the pipeline's own size with guidance, and "
+        "1 to 8 samples of 0.5 to 1.5 times that)",
     )
     parser.add_argument(
         "--network", action="append", metavar="NAME", help="only this network; may be given several times"
@@ -203,12 +203,11 @@ def choose_subjects(options: argparse.Namespace, checkpoint: Checkpoint) -> list
 
 
 def choose_profiles(options: argparse.Namespace, checkpoint: Checkpoint) -> tuple[Profile, ...]:
-    """The profiles of the command line, or those that suit the checkpoint."""
-    from swiftdiffusion_build.plans.profiles import default_profiles, parse_profile
+    """The profiles of the file that is named, or those that suit the checkpoint."""
+    from swiftdiffusion_build.plans.profile_file import read_profiles
+    from swiftdiffusion_build.plans.profiles import default_profiles
 
-    if options.profile:
-        return tuple(parse_profile(text) for text in options.profile)
-    return default_profiles(checkpoint.native_pixels)
+    return read_profiles(options.profiles) if options.profiles else default_profiles(checkpoint.native_pixels)
 
 
 def choose_placement(options: argparse.Namespace, checkpoint: Checkpoint, steps: list[str]) -> ServerPlacement | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -64,3 +65,8 @@ def flatten(inputs: Inputs) -> dict[str, TensorSpecification]:
         else:
             flat[name] = given
     return flat
+
+
+def nest(inputs: Inputs, make: Callable[[TensorSpecification], Any]) -> tuple[Any, ...]:
+    """What `make` gives for each tensor, as ``forward`` takes its arguments."""
+    return tuple([make(t) for t in given] if isinstance(given, list) else make(given) for given in inputs.values())

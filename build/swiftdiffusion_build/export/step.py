@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import onnx_ir
 
 from swiftdiffusion.adapters.targets import is_layer
-from swiftdiffusion.engines.tensorrt.records import GraphRecord, digest_weights, read_graph_record, write_record
+from swiftdiffusion.engines.tensorrt.records import (
+    GraphRecord,
+    digest_configuration,
+    digest_weights,
+    read_graph_record,
+    write_record,
+)
 from swiftdiffusion.errors import InvalidArgument
+from swiftdiffusion.networks.network import Network
 from swiftdiffusion_build.export.specification import flatten
 from swiftdiffusion_build.export.subjects import Subject
 from swiftdiffusion_build.export.tracing import trace
 from swiftdiffusion_build.layout import Layout
 from swiftdiffusion_build.progress import Begin
 
-FORMAT = "1"  # of the files: raise it where the same weights shall give another graph
+FORMAT = "1"  # of the files: raise it where the same weights and configuration shall give another graph
 PACKAGES = ("torch", "diffusers", "transformers", "onnxscript")  # which have a say in the graph
 ONE_FILE_BYTES = 1_900_000_000  # an ONNX file is a protobuf message, of 2 GB at most
 
@@ -36,8 +44,8 @@ def export_networks(subjects: Iterable[Subject], layout: Layout, begin: Begin) -
             path = layout.graph(subject.name)
             weights = network.weights()
             layers = tuple(name for name, weight in weights.items() if is_layer(name, tuple(weight.shape)))
-            digest = digest_weights(weights)
-            if is_current(path, digest, subject):
+            origin = find_origin(network, subject)
+            if is_current(path, origin):
                 progress.conclude("up to date")
                 continue
             progress.update("tracing")
@@ -46,9 +54,7 @@ def export_networks(subjects: Iterable[Subject], layout: Layout, begin: Begin) -
             save(traced.model, path)
             record = GraphRecord(
                 network=subject.name,
-                weights=digest,
-                versions=find_versions(),
-                dtype=name_dtype(subject),
+                **origin,
                 inputs=tuple(flatten(subject.inputs)),
                 outputs=subject.outputs,
                 transposed=traced.transposed,
@@ -60,24 +66,23 @@ def export_networks(subjects: Iterable[Subject], layout: Layout, begin: Begin) -
         gc.collect()  # an exported program refers to itself, and the next network wants the memory
 
 
-def is_current(path: Path, weights: str, subject: Subject) -> bool:
-    """Whether an ONNX file is of these weights in the subject's number type, and made by these versions."""
+def find_origin(network: Network, subject: Subject) -> dict[str, Any]:
+    """All that has a say in what an ONNX file holds, as `GraphRecord` has it."""
+    return {
+        "weights": digest_weights(network.weights()),
+        "configuration": digest_configuration(network.configuration),
+        "versions": {"format": FORMAT, **{package: version(package) for package in PACKAGES}},
+        "dtype": str(subject.dtype).removeprefix("torch."),
+    }
+
+
+def is_current(path: Path, origin: Mapping[str, Any]) -> bool:
+    """Whether an ONNX file is there and comes from just that."""
     try:
         record = read_graph_record(path.with_suffix(".json"))
     except InvalidArgument:
         return False
-    found = (record.weights, record.versions, record.dtype)
-    return path.exists() and found == (weights, find_versions(), name_dtype(subject))
-
-
-def find_versions() -> dict[str, str]:
-    """The versions of all that has a say in what an ONNX file holds."""
-    return {"format": FORMAT, **{package: version(package) for package in PACKAGES}}
-
-
-def name_dtype(subject: Subject) -> str:
-    """The number type of a subject's weights, without ``torch.``."""
-    return str(subject.dtype).removeprefix("torch.")
+    return path.exists() and all(getattr(record, name) == value for name, value in origin.items())
 
 
 def save(model: onnx_ir.Model, path: Path) -> None:

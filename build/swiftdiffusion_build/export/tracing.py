@@ -18,7 +18,7 @@ from torch import Tensor
 from swiftdiffusion.engines.tensorrt.records import Size
 from swiftdiffusion.networks.network import Network
 from swiftdiffusion_build.export.parameters import name_parameters
-from swiftdiffusion_build.export.specification import Inputs, TensorSpecification, flatten
+from swiftdiffusion_build.export.specification import Inputs, TensorSpecification, flatten, nest
 from swiftdiffusion_build.export.subjects import Subject
 from swiftdiffusion_build.export.substitution import substitute
 from swiftdiffusion_operators.domain import NAME, VERSION
@@ -72,18 +72,14 @@ def make_inputs(inputs: Inputs, size: Size, generator: torch.Generator | None = 
             return torch.randint(100, shape, dtype=tensor.dtype, generator=generator)
         return torch.randn(shape, generator=generator).to(tensor.dtype)
 
-    return _nest(inputs, draw)
+    return nest(inputs, draw)
 
 
 def _make_axes(network: Network, inputs: Inputs) -> tuple[Any, ...]:
-    axes = _nest(inputs, TensorSpecification.axes)
+    axes = nest(inputs, TensorSpecification.axes)
     parameters = signature(network.forward).parameters.values()
     # torch.export takes what a starred parameter gathers as one argument
     return (axes,) if any(parameter.kind is Parameter.VAR_POSITIONAL for parameter in parameters) else axes
-
-
-def _nest(inputs: Inputs, make: Any) -> tuple[Any, ...]:
-    return tuple([make(t) for t in given] if isinstance(given, list) else make(given) for given in inputs.values())
 
 
 def _add_bodies(model: onnx_ir.Model) -> int:

@@ -63,7 +63,7 @@ def build(
         library: what builds it.
         parsed: the network.
         inputs: its inputs by name.
-        profiles: the sizes that it shall take, the narrowest first.
+        profiles: the sizes that it shall take.
         progress: told each step.
         refittable: whether the weights that `parse` marked can be refitted.
         for_absent_gpu: build for another GPU than the one here, to see that it can be done where there is none.

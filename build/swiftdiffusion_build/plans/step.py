@@ -15,7 +15,7 @@ from swiftdiffusion.engines.tensorrt.records import (
     read_plan_record,
     write_record,
 )
-from swiftdiffusion.errors import InvalidArgument
+from swiftdiffusion.errors import InvalidArgument, Unavailable
 from swiftdiffusion_build.export.specification import flatten
 from swiftdiffusion_build.export.subjects import Subject
 from swiftdiffusion_build.layout import Layout
@@ -51,7 +51,7 @@ def build_plans(
 
     Raises:
         Unavailable: there is no GPU, or none for this TensorRT.
-        InvalidArgument: an ONNX file is missing.
+        InvalidArgument: an ONNX file is missing, or as `profiles.adapt`.
         Internal: as `building.parse` and `building.build`.
     """
     gpu = find_gpu(library)
@@ -64,7 +64,7 @@ def build_plans(
                 graph=graph,
                 tensorrt=f"{library.kind} {library.version}",
                 gpu=gpu,
-                profiles=adapt(profiles, subject.name, pixels_per_latent),
+                profiles=adapt(profiles, subject, pixels_per_latent),
                 refittable=graph.layers if layout.refittable else (),
             )
             record_path = plan_path.with_suffix(".json")
@@ -86,7 +86,12 @@ def build_plans(
 
 def find_gpu(library: TensorRt) -> str:
     """The name of torch's current GPU; raises `Unavailable` where there is none, or none for this TensorRT."""
-    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise Unavailable(
+            f"{library.kind} builds plans for the GPU that is here, and torch sees none; "
+            "the steps `scripts/build export parse` need none"
+        )
+    device = torch.device("cuda", torch.cuda.current_device())
     library.require_gpu(device)
     return torch.cuda.get_device_name(device)
 

@@ -19,6 +19,7 @@ class LatentScale(Network):
     def __init__(self, config: Any) -> None:
         """Args: the configuration of diffusers' ``AutoencoderKL``."""
         super().__init__()
+        self.configuration = dict(config)
         self.scaling_factor = config.scaling_factor
         for name, default in (("latents_mean", 0.0), ("latents_std", 1.0)):
             values = getattr(config, name, None) or [default] * config.latent_channels

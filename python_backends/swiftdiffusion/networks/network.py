@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -17,6 +19,7 @@ class Network(nn.Module):
     prefix: ClassVar[str] = ""  # what wrapping a library's module put before the names
     steady: ClassVar[int] = 0
     engine: ClassVar[str] = "cuda_graph"  # the fastest for it on a GPU
+    configuration: Mapping[str, Any] = MappingProxyType({})  # its ``config.json`` with the library's defaults
 
     def prepare(self, *steady: Any) -> Any:
         """Compute what depends on the steady inputs and the weights alone, for `step`."""

@@ -19,6 +19,7 @@ class TextEncoder(Network):
 
     def __init__(self, model: CLIPTextModel | CLIPTextModelWithProjection) -> None:
         super().__init__()
+        self.configuration = model.config.to_dict()
         self.model = model
 
     def step(self, ids: Tensor, prepared: tuple[()]) -> tuple[Tensor, Tensor]:

@@ -25,6 +25,7 @@ class Encoder(Network):
 
     def __init__(self, model: UNet2DConditionModel | ControlNetModel) -> None:
         super().__init__()
+        self.configuration = dict(model.config)
         self.conv_in = model.conv_in
         self.time_proj = model.time_proj
         self.time_embedding = model.time_embedding
@@ -118,6 +119,7 @@ class UNetDecoder(Network):
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
         super().__init__()
+        self.configuration = dict(unet.config)
         self.up_blocks = unet.up_blocks
         self.conv_norm_out = unet.conv_norm_out
         self.conv_act = unet.conv_act

@@ -1,5 +1,7 @@
 """Networks of `shapes` as ONNX files: what they compute, and what their parameters are called."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -95,7 +97,7 @@ def test_parameters_with_the_same_values_stay_apart():
     assert network.weights().keys() <= model.graph.initializers.keys()
 
 
-def test_a_file_is_written_anew_only_for_other_weights(checkpoint, tmp_path, begin):
+def test_a_file_is_written_anew_only_for_other_weights_or_another_configuration(checkpoint, tmp_path, begin):
     subject, layout = checkpoint.subjects()["text_encoder"], Layout(tmp_path)
     path = layout.graph("text_encoder")
     export_networks([subject], layout, begin)
@@ -104,11 +106,19 @@ def test_a_file_is_written_anew_only_for_other_weights(checkpoint, tmp_path, beg
     export_networks([subject], layout, begin)
     assert path.stat().st_mtime_ns == written
 
-    def load():
-        network = subject.load()
+    def change_weight(network):
         next(network.parameters()).data[0] += 1
-        return network
 
-    changed = Subject("text_encoder", load, subject.inputs, subject.outputs)
-    export_networks([changed], layout, begin)
-    assert path.stat().st_mtime_ns > written
+    def change_configuration(network):
+        network.configuration = {**network.configuration, "layer_norm_eps": 1e-3}
+
+    for change in (change_weight, change_configuration):
+
+        def load(change=change):
+            network = subject.load()
+            change(network)
+            return network
+
+        export_networks([replace(subject, load=load)], layout, begin)
+        assert path.stat().st_mtime_ns > written
+        written = path.stat().st_mtime_ns

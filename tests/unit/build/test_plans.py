@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from swiftdiffusion.engines.tensorrt.library import load_tensorrt
+from swiftdiffusion.engines.tensorrt.records import Profile, Size
 from swiftdiffusion.errors import Internal, Unavailable
 from swiftdiffusion_build.export.specification import flatten
 from swiftdiffusion_build.layout import Layout
@@ -30,12 +31,20 @@ def test_a_network_is_parsed_and_built(exported, checkpoint, library, progress):
     """Parsing raises unless the plugins are as many as the nodes and every layer can be marked for refitting."""
     parsed = parse(library, exported.path, exported.record)
     assert all(parsed.network.are_weights_marked_refittable(name) for name in exported.record.layers)
-    profiles = adapt(default_profiles(checkpoint.native_pixels), exported.subject.name, checkpoint.pixels_per_latent)
+    profiles = adapt(default_profiles(checkpoint.native_pixels), exported.subject, checkpoint.pixels_per_latent)
     inputs = flatten(exported.subject.inputs)
     plan = build(library, parsed, inputs, profiles, progress, refittable=False, for_absent_gpu=True)
     weights = sum(weight.nbytes for weight in exported.subject.load().weights().values())
     assert len(plan) > weights
     assert any(said.startswith("Building engine") for said in progress)
+
+
+def test_tensorrts_reason_for_building_nothing_is_told(export, library, progress):
+    exported = export("vae_decoder")
+    huge = Profile("huge", *[Size(8, 4096, 4096)] * 3)  # more than `adapt` lets pass
+    parsed, inputs = parse(library, exported.path, exported.record), flatten(exported.subject.inputs)
+    with pytest.raises(Internal, match=r"did not build the plan: .*tensor volume exceeds"):
+        build(library, parsed, inputs, [huge], progress, refittable=False, for_absent_gpu=True)
 
 
 def test_tensorrt_knows_every_parameter_by_its_name(exported, library):
@@ -92,5 +101,5 @@ def test_a_step_says_what_it_found(export, library, begin):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="plans can be built here")
 def test_plans_need_a_gpu(export, library, begin, tmp_path):
-    with pytest.raises(Unavailable, match="tensorrt_rtx runs on NVIDIA GPUs, and the device here is cpu"):
+    with pytest.raises(Unavailable, match="torch sees none; the steps `scripts/build export parse` need none"):
         build_plans([export("text_encoder").subject], Layout(tmp_path), library, (), 4, begin)

@@ -7,7 +7,7 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from swiftdiffusion.configuration import Location, read_configuration
-from swiftdiffusion.engines.tensorrt.records import GraphRecord, PlanRecord, write_record
+from swiftdiffusion.engines.tensorrt.records import GraphRecord, PlanRecord, Profile, Size, write_record
 from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.lane import LaneConfiguration
 from swiftdiffusion.services.adapters import AdapterListConfiguration
@@ -16,7 +16,7 @@ from swiftdiffusion.services.text_encoder import TextEncoderConfiguration
 from swiftdiffusion.services.vae_decoder import VaeDecoderConfiguration
 from swiftdiffusion_build.layout import Layout
 from swiftdiffusion_build.placement.server_placement import CPU, ServerPlacement
-from swiftdiffusion_build.plans.profiles import default_profiles, parse_profile
+from swiftdiffusion_build.plans.profiles import default_profiles
 from swiftdiffusion_build.repository import write_repository
 
 MODELS = Path(__file__).resolve().parents[3] / "model_repository"
@@ -36,7 +36,7 @@ def layout(checkpoint, tmp_path):
     layout = Layout(tmp_path)
     layout.plans.mkdir()
     for name in checkpoint.subjects():
-        graph = GraphRecord(name, "", {}, "float16", (), (), (), (), 0)
+        graph = GraphRecord(name, "", "", {}, "float16", (), (), (), (), 0)
         write_record(layout.plan(name).with_suffix(".json"), PlanRecord(graph, "tensorrt 10.9.0", "GPU", (), ()))
     return layout
 
@@ -69,7 +69,10 @@ def test_every_model_finds_its_plan(checkpoint, layout, begin):
 
 
 def test_requests_are_bounded_by_the_profiles(checkpoint, layout, begin):
-    profiles = [parse_profile("portrait=2x192x128"), parse_profile("any=1-2x96-128-256x64-128-192")]
+    profiles = [
+        Profile("portrait", *[Size(2, 192, 128)] * 3),
+        Profile("any", Size(1, 96, 64), Size(2, 128, 128), Size(2, 256, 192)),
+    ]
     write_repository(MODELS, checkpoint, ADAPTERS, profiles, layout, begin)
     lane = read(layout, "swiftdiffusion", LaneConfiguration)[1]
     assert (lane.width, lane.height, lane.size_min, lane.size_max) == (128, 192, 64, 256)
@@ -77,7 +80,7 @@ def test_requests_are_bounded_by_the_profiles(checkpoint, layout, begin):
 
 def test_a_missing_plan_is_refused(checkpoint, layout, begin):
     layout.plan("unet_decoder").with_suffix(".json").unlink()
-    with pytest.raises(InvalidArgument, match=r"unet_decoder\.json is not there; `scripts/build` writes it"):
+    with pytest.raises(InvalidArgument, match=r"unet_decoder\.json is not there; `scripts/build engines` writes it"):
         write_repository(MODELS, checkpoint, ADAPTERS, default_profiles(128), layout, begin)
 
 

@@ -65,7 +65,7 @@ class Plan:
         weights = network.weights()
         layers = tuple(name for name, weight in weights.items() if is_layer(name, tuple(weight.shape)))
         transposed = tuple(name for name in layers if weights[name].ndim == 2)
-        graph = GraphRecord("unet", "", {}, "float16", (), (), transposed, layers, 0)
+        graph = GraphRecord("unet", "", "", {}, "float16", (), (), transposed, layers, 0)
         record = PlanRecord(graph, "", "", (), layers)
         self._transposed = frozenset(transposed)
         self._held = {name: self._turn(name, weights[name].detach()).clone() for name in layers}

@@ -1,10 +1,26 @@
 """What `scripts/build` and `scripts/check-tensorrt` take, and refuse before any work."""
 
+import sys
+
 import pytest
+import torch
 
 from commands import build, check_tensorrt
 from launch.problems import LaunchError
-from swiftdiffusion.errors import InvalidArgument
+from swiftdiffusion.engines.tensorrt.library import _load
+from swiftdiffusion.engines.torch_engine import TorchEngine
+from swiftdiffusion_build import checking
+
+PROFILES = """\
+[square]
+batch = 2
+height = 64
+width = 64
+[any]
+batch = [1, 2, 3]
+height = [48, 56, 80]
+width = [48, 64, 96]
+"""
 
 
 def test_the_checkpoint_of_the_repository_is_the_default():
@@ -30,9 +46,21 @@ def test_what_is_not_there_is_refused(arguments, sentence):
         build.run_steps(build.parse_options(arguments), ["export"])
 
 
-def test_a_profile_of_another_form_is_refused():
-    with pytest.raises(InvalidArgument, match="profile 'big' is not of the form"):
-        build.run_steps(build.parse_options(["--profile", "big"]), ["export"])
+def test_profiles_are_read_before_any_work(tmp_path):
+    file = tmp_path / "profiles.toml"
+    file.write_text("[square]\nbatch = 2\nheight = 128\nwidth = 100\n")
+    options = build.parse_options(["export", "--profiles", str(file), "--out", str(tmp_path / "out")])
+    with pytest.raises(LaunchError, match=r"profiles .*profiles\.toml: square\.width is 100; allowed: multiples of 8"):
+        build.work(options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_files_profiles_bound_the_requests(run, tmp_path):
+    file = tmp_path / "profiles.toml"
+    file.write_text(PROFILES)
+    written = (run("--engine", "torch", "--profiles", str(file)) / "swiftdiffusion" / "config.pbtxt").read_text()
+    for parameter, value in {"width": 64, "height": 64, "size_min": 48, "size_max": 96}.items():
+        assert f'key: "{parameter}"\n  value {{\n    string_value: "{value}"' in written
 
 
 def test_an_unknown_step_is_refused(capsys):
@@ -96,12 +124,103 @@ def test_a_placement_that_cannot_work_leaves_what_was_written(run, tmp_path):
     assert {path: path.read_bytes() for path in repository.rglob("config.pbtxt")} == written
 
 
-def test_torch_engines_pass_the_checks(capsys):
-    options = check_tensorrt.parse_options(
-        ["--engine", "torch", "--network", "text_encoder", "--network", "vae_decoder"]
+@pytest.fixture
+def no_tensorrt(monkeypatch):
+    """No TensorRT of either kind is installed."""
+    for module in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings", "tensorrt_rtx_libs"):
+        monkeypatch.setitem(sys.modules, module, None)  # importing it fails
+    _load.cache_clear()
+    yield
+    _load.cache_clear()
+
+
+@pytest.mark.parametrize(("command", "steps"), [
+    (build, []),
+    (build, ["export", "parse"]),
+    (build, ["engines"]),
+    (check_tensorrt, []),
+], ids=["build", "parse", "engines", "check"])  # fmt: skip
+@pytest.mark.usefixtures("no_tensorrt")
+def test_without_tensorrt_a_command_says_how_to_get_it_before_any_work(command, steps, tmp_path):
+    sentence = (
+        r"TensorRT is not installed\. TensorRT comes by `\.venv/bin/pip install tensorrt`.*; TensorRT-RTX, .*`\.$"
     )
-    assert check_tensorrt.work(options) == 0
-    heading, *rows = capsys.readouterr().out.splitlines()
-    assert heading.split() == ["network", "difference", "refits", "ms", "plain", "ms", "refit", "ms"]
-    assert [row.split()[0] for row in rows] == ["text_encoder", "vae_decoder"]
-    assert all(row.endswith("ok") for row in rows)
+    with pytest.raises(LaunchError, match=sentence):
+        command.work(command.parse_options([*steps, "--out", str(tmp_path / "out")]))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="plans can be built here")
+@pytest.mark.parametrize(("command", "steps"), [(build, []), (build, ["engines"]), (check_tensorrt, [])])
+def test_without_a_gpu_a_command_says_what_needs_none(command, steps, tmp_path):
+    with pytest.raises(LaunchError, match="torch sees none; the steps `scripts/build export parse` need none"):
+        command.work(command.parse_options([*steps, "--out", str(tmp_path / "out")]))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("step", "before"), [("parse", "export"), ("repository", "engines")])
+def test_a_step_names_the_one_that_it_needs_first(run, step, before):
+    with pytest.raises(LaunchError, match=rf"text_encoder\.json is not there; `scripts/build {before}` writes it\.$"):
+        run(step)
+
+
+@pytest.fixture
+def check(tmp_path, monkeypatch):
+    """Run the checks of every size of two profiles on torch's engine."""
+    monkeypatch.setattr(checking, "WARM_UP_CALLS", 0)
+    monkeypatch.setattr(checking, "TIMED_CALLS", 1)
+    file = tmp_path / "profiles.toml"
+    file.write_text(PROFILES)
+
+    def check(*networks):
+        named = [word for network in networks for word in ("--network", network)]
+        return check_tensorrt.work(check_tensorrt.parse_options(["--engine", "torch", "--profiles", str(file), *named]))
+
+    return check
+
+
+def test_torch_engines_pass_the_checks_at_every_profile(check, capsys):
+    assert check("text_encoder", "unet_encoder", "vae_decoder") == 0
+    heading, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert heading == ["network", "profile", "size", "difference", "refits", "ms", "plain", "ms", "refit", "ms"]
+    assert [(*row[:3], "exact" in row) for row in rows] == [
+        ("text_encoder", "prompts", "2x64x64", True),
+        ("text_encoder", "prompts", "1x64x64", False),
+        ("text_encoder", "prompts", "3x64x64", False),
+        ("unet_encoder", "square", "2x64x64", True),
+        ("unet_encoder", "any", "2x56x64", True),
+        ("unet_encoder", "any", "1x48x48", False),
+        ("unet_encoder", "any", "3x80x96", False),
+        ("vae_decoder", "square", "1x64x64", False),
+        ("vae_decoder", "previews", "1x56x64", False),
+        ("vae_decoder", "previews", "1x48x48", False),
+        ("vae_decoder", "any", "3x80x96", False),
+        ("vae_decoder", "previews", "1x96x96", False),
+        ("vae_decoder", "previews", "1x44x44", False),
+    ]
+    assert all(row[-1] == "ok" for row in rows)
+
+
+def test_a_wrong_engine_is_found(check, capsys, monkeypatch):
+    def call(engine, *inputs):
+        return engine._network(*inputs) * 1.01
+
+    monkeypatch.setattr(TorchEngine, "__call__", call)
+    assert check("vae_decoder") == 1
+    assert all(line.endswith("WRONG") for line in capsys.readouterr().out.splitlines()[1:])
+
+
+def test_sizes_without_memory_are_not_taken_for_right(check, capsys, monkeypatch):
+    def call(engine, *inputs):
+        if len(inputs[0]) > most:
+            raise torch.OutOfMemoryError
+        return engine._network(*inputs)
+
+    monkeypatch.setattr(TorchEngine, "__call__", torch.inference_mode()(call))
+    most = 2
+    assert check("text_encoder") == 0
+    verdicts = [line.split()[-2:] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [verdict == ["no", "memory"] for verdict in verdicts] == [False, False, True]
+    most = 0
+    with pytest.raises(LaunchError, match="no memory to check text_encoder at any size of its profile 'prompts'"):
+        check("text_encoder")

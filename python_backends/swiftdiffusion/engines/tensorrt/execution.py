@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from swiftdiffusion.engines.tensorrt.library import TensorRt
 from swiftdiffusion.engines.tensorrt.profiles import Shape
@@ -13,9 +15,16 @@ from swiftdiffusion.errors import Internal
 
 WARM_UP_RUNS = 2  # before a capture: TensorRT and Triton make ready what a capture may not
 
+# torch allows one capture at a time in a process, and several engines may be at it
+# (https://docs.pytorch.org/docs/stable/notes/cuda.html#constraints)
+_capturing = threading.Lock()
+
 
 class Execution:
-    """Static inputs and outputs around one execution context. For one thread, on one stream."""
+    """Static inputs and outputs around one execution context. For one thread at a time, on one stream.
+
+    Its memory is the stream's: what takes it over later does so in the stream's order, whoever asked for either.
+    """
 
     def __init__(
         self, library: TensorRt, engine: Any, shapes: Mapping[str, Shape], profile: int, stream: torch.cuda.Stream
@@ -27,29 +36,21 @@ class Execution:
         """
         self._library, self._stream = library, stream
         self._context = library.make_context(engine)
-        device, dtypes = stream.device, _torch_dtypes(library.trt)
         _require(self._context.set_optimization_profile_async(profile, stream.cuda_stream))
-        self.inputs = {
-            name: torch.zeros(shape, dtype=dtypes[engine.get_tensor_dtype(name)], device=device)
-            for name, shape in shapes.items()
-        }
-        for name, tensor in self.inputs.items():
-            _require(self._context.set_input_shape(name, tuple(tensor.shape)))
-            _require(self._context.set_tensor_address(name, tensor.data_ptr()))
+        for name, shape in shapes.items():
+            _require(self._context.set_input_shape(name, shape))
+        self.inputs = {name: self._reserve(name, shape, engine) for name, shape in shapes.items()}
         if unknown := self._context.infer_shapes():
             raise Internal(f"TensorRT does not know the shapes of {', '.join(unknown)}")
         names = [engine.get_tensor_name(place) for place in range(engine.num_io_tensors)]
         self.outputs = {
-            name: torch.empty(
-                tuple(self._context.get_tensor_shape(name)), dtype=dtypes[engine.get_tensor_dtype(name)], device=device
-            )
+            name: self._reserve(name, tuple(self._context.get_tensor_shape(name)), engine)
             for name in names
             if name not in shapes
         }
-        for name, tensor in self.outputs.items():
-            _require(self._context.set_tensor_address(name, tensor.data_ptr()))
         size = self._context.update_device_memory_size_for_shapes()
-        self._memory = torch.empty(max(size, 1), dtype=torch.uint8, device=device)
+        with torch.cuda.stream(stream):
+            self._memory = torch.empty(max(size, 1), dtype=torch.uint8, device=stream.device)
         self._context.set_device_memory(self._memory.data_ptr(), size)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._runs = 0
@@ -72,6 +73,13 @@ class Execution:
         """
         self._graph = None
 
+    def _reserve(self, name: str, shape: Shape, engine: Any) -> Tensor:
+        dtype = _torch_dtypes(self._library.trt)[engine.get_tensor_dtype(name)]
+        with torch.cuda.stream(self._stream):
+            tensor = torch.zeros(shape, dtype=dtype, device=self._stream.device)
+        _require(self._context.set_tensor_address(name, tensor.data_ptr()))
+        return tensor
+
     def _prepare(self) -> None:
         """Warm up, and capture where that can be done."""
         while self._runs < WARM_UP_RUNS:
@@ -79,7 +87,7 @@ class Execution:
         if not self._library.can_capture(self._context, self._stream.cuda_stream):
             return
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.stream(self._stream):
+        with _capturing, torch.cuda.stream(self._stream):
             # not by `torch.cuda.graph`, which collects garbage and waits: a capture follows every refit
             graph.capture_begin(capture_error_mode="thread_local")
             try:

@@ -6,9 +6,10 @@ Their Python modules have the same names, but for what is below. Loaded lazily: 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -23,10 +24,13 @@ logger = logging.getLogger(__name__)
 
 OLDEST = (10, 9)  # the first with `INetworkDefinition.mark_weights_refittable` and IPluginV3 in Python as used here
 KINDS = ("tensorrt", "tensorrt_rtx")
+
 HOW_TO_GET_IT = (
-    "TensorRT comes with NVIDIA's containers (docker/Dockerfile) or `pip install tensorrt` from NVIDIA's index; "
-    "TensorRT-RTX, for GeForce and RTX GPUs, with `pip install 'swiftdiffusion[tensorrt]'`"
+    "TensorRT comes by `.venv/bin/pip install tensorrt`, which fetches it from NVIDIA, or with docker/Dockerfile; "
+    "TensorRT-RTX, for GeForce and RTX GPUs, by `.venv/bin/pip install -e '.[tensorrt]'`"
 )
+
+_loading = threading.Lock()  # plugins are registered once in a process, and TensorRT keeps the first log that it gets
 
 
 def load_tensorrt(kind: str = "auto") -> TensorRt:
@@ -41,9 +45,10 @@ def load_tensorrt(kind: str = "auto") -> TensorRt:
     """
     if kind not in ("auto", *KINDS):
         raise InvalidArgument(f"TensorRT's kind is {kind!r}; allowed: auto, {', '.join(KINDS)}")
-    for candidate in KINDS if kind == "auto" else (kind,):
-        if library := _load(candidate):
-            return library
+    with _loading:
+        for candidate in KINDS if kind == "auto" else (kind,):
+            if library := _load(candidate):
+                return library
     raise Unavailable(f"{'TensorRT' if kind == 'auto' else kind} is not installed. {HOW_TO_GET_IT}")
 
 
@@ -52,7 +57,7 @@ def _load(kind: str) -> TensorRt | None:
     module = _import_rtx() if kind == "tensorrt_rtx" else _import("tensorrt")
     if module is None:
         return None
-    library = TensorRt(module, kind)
+    library = TensorRt(module, kind, _make_log(module))
     if kind == "tensorrt" and library.release < OLDEST:
         raise Unavailable(
             f"TensorRT {library.version} is installed; {'.'.join(map(str, OLDEST))} is needed. {HOW_TO_GET_IT}"
@@ -93,6 +98,7 @@ class TensorRt:
 
     trt: Any
     kind: str  # of KINDS
+    log: Any  # TensorRT's messages into Python's log
 
     @property
     def version(self) -> str:
@@ -110,11 +116,6 @@ class TensorRt:
         """Whether it is TensorRT-RTX."""
         return self.kind == "tensorrt_rtx"
 
-    @cached_property
-    def log(self) -> Any:
-        """TensorRT's messages into Python's log; one object, for TensorRT keeps the first that it gets."""
-        return _make_log(self.trt)
-
     def require_gpu(self, device: torch.device) -> None:
         """Refuse a device that this TensorRT does not run on; raises `Unavailable`."""
         if device.type != "cuda" or not torch.cuda.is_available():
@@ -125,7 +126,7 @@ class TensorRt:
             if f"SM{major}{minor}" not in known:
                 raise Unavailable(
                     f"TensorRT-RTX does not run on {torch.cuda.get_device_name(device)} (SM{major}{minor}), "
-                    f"only on {', '.join(known)}; use TensorRT there"
+                    f"only on {', '.join(known)}. {HOW_TO_GET_IT}"
                 )
 
     def make_network(self, builder: Any) -> Any:
@@ -169,7 +170,7 @@ def _make_log(trt: Any) -> Any:
             self.latest_error = ""
 
         def log(self, severity: Any, message: str) -> None:
-            if write[severity] is logger.error:
+            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
                 self.latest_error = message
             write[severity](message)
 

@@ -1,7 +1,7 @@
 """What lies beside an ONNX file and a plan: where it comes from, and how it is fed and refitted.
 
-A record is what a file is stale by: a plan whose record does not fit the weights, the GPU or the TensorRT at hand is an
-error, never another picture.
+A record is what a file is stale by: a plan whose record does not fit the weights, the configuration, the GPU or the
+TensorRT at hand is an error, never another picture.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ import torch
 from torch import Tensor
 
 from swiftdiffusion.errors import InvalidArgument
+
+_PROVENANCE = ("transformers_version", "architectures")  # diffusers' own start with an underscore
 
 
 @dataclass(frozen=True, order=True)
@@ -46,6 +49,16 @@ class Profile:
         """Whether it takes one size alone, for which TensorRT can choose the fastest kernels."""
         return self.low == self.high
 
+    def takes(self, size: Size) -> bool:
+        """Whether a size lies in it."""
+        ends = zip(astuple(self.low), astuple(size), astuple(self.high), strict=True)
+        return all(least <= n <= most for least, n, most in ends)
+
+    @property
+    def breadth(self) -> int:
+        """How many sizes it takes, counting every pixel."""
+        return prod(most - least + 1 for least, most in zip(astuple(self.low), astuple(self.high), strict=True))
+
     def __str__(self) -> str:
         return f"{self.name} ({self.low if self.is_fixed else f'{self.low} to {self.high}'})"
 
@@ -56,6 +69,7 @@ class GraphRecord:
 
     network: str
     weights: str  # `digest_weights` of the network that was exported
+    configuration: str  # `digest_configuration` of it
     versions: Mapping[str, str]  # of the packages that made it, and of its format
     dtype: str  # of the weights: float16, float32
     inputs: tuple[str, ...]  # in the order of ``forward``; of a list ``name.0``, ``name.1``, …
@@ -90,6 +104,16 @@ def digest_weights(weights: Mapping[str, Tensor]) -> str:
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
+def digest_configuration(configuration: Mapping[str, Any]) -> str:
+    """SHA-256 of a network's configuration, in hexadecimal.
+
+    It decides what weights alone do not: scales, epsilons, activations. What only tells who wrote it and where it lay
+    has no part in it.
+    """
+    own = {key: value for key, value in configuration.items() if not key.startswith("_") and key not in _PROVENANCE}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+
+
 def write_record(path: Path, record: GraphRecord | PlanRecord) -> None:
     """Write a record as JSON."""
     path.write_text(json.dumps(asdict(record), indent=2) + "\n")
@@ -97,21 +121,21 @@ def write_record(path: Path, record: GraphRecord | PlanRecord) -> None:
 
 def read_graph_record(path: Path) -> GraphRecord:
     """Read an ONNX file's record; raises `InvalidArgument` where there is none, or one of another version."""
-    return _read(path, _graph)
+    return _read(path, _graph, "export")
 
 
 def read_plan_record(path: Path) -> PlanRecord:
     """Read a plan's record; raises as `read_graph_record`."""
-    return _read(path, _plan)
+    return _read(path, _plan, "engines")
 
 
-def _read(path: Path, build: Any) -> Any:
+def _read(path: Path, build: Any, step: str) -> Any:
     try:
         return build(json.loads(path.read_text()))
     except OSError:
-        raise InvalidArgument(f"{path} is not there; `scripts/build` writes it") from None
+        raise InvalidArgument(f"{path} is not there; `scripts/build {step}` writes it") from None
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise InvalidArgument(f"{path} is not a record of this version; run `scripts/build` anew") from None
+        raise InvalidArgument(f"{path} is not a record of this version; run `scripts/build {step}` anew") from None
 
 
 def _graph(values: dict[str, Any]) -> GraphRecord:

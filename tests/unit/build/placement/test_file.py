@@ -45,7 +45,7 @@ def test_a_file_names_the_gpus_of_each_model(read):
 
 
 def test_the_file_of_the_readme_is_one(read):
-    (example,) = re.findall(r"```toml\n(.*?)```", README.read_text(), re.DOTALL)
+    (example,) = re.findall(r"<!-- test: placement.toml -->\n```toml\n(.*?)```", README.read_text(), re.DOTALL)
     assert read(example).controlnets == {"edges": (1,), "layout": (1, 2)}
 
 
