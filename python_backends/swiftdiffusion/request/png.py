@@ -31,7 +31,7 @@ def write_png(pixels: NDArray[np.uint8], text: tuple[str, str]) -> bytes:
     rows = max(1, PART_BYTES // filtered.shape[1])
     parts = [filtered[start : start + rows] for start in range(0, height, rows)]
     deflated = _threads().map(_deflate, parts) if len(parts) > 1 else map(_deflate, parts)
-    stream = b"".join([ZLIB_HEAD, *deflated, END, struct.pack(">I", zlib.adler32(filtered))])
+    stream = b"".join([ZLIB_HEAD, *deflated, END, struct.pack(">I", zlib.adler32(filtered.data))])
     key, value = (part.encode() for part in text)
     chunks = (
         (b"IHDR", struct.pack(">IIBBBBB", width, height, BITS, RGB, 0, 0, 0)),
@@ -56,7 +56,7 @@ def _deflate(part: NDArray[np.uint8]) -> bytes:
     """Blocks that end on a whole byte and refer to nothing before them, so that parts can be joined."""
     # run lengths and Huffman's code: of differences of neighbours, searching for matches makes no smaller files
     compressor = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
-    return compressor.compress(part) + compressor.flush(zlib.Z_FULL_FLUSH)  # lets go of the interpreter's lock
+    return compressor.compress(part.data) + compressor.flush(zlib.Z_FULL_FLUSH)  # lets go of the interpreter's lock
 
 
 def _chunk(name: bytes, data: bytes) -> Iterator[bytes]:
