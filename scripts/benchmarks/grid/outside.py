@@ -16,7 +16,8 @@ from swiftdiffusion.denoising.stopwatch import HOST
 
 # Spans of what the request is for. "loras" is the patch. Those of the other models are whole calls as these see them:
 # "text_encoder" with its tokenizers, "vae_decoder" with the pixels' way to the host.
-NETWORKS = ("text_encoder", "unet_encoder", "unet_decoder", "scheduler", "loras", "controlnet", "vae_decoder")
+NETWORKS = ("text_encoder", "unet_encoder", "unet_decoder", "scheduler", "loras", "controlnet_prepare", "controlnet",
+            "vae_decoder")  # fmt: skip
 ARRIVING, BETWEEN, ANSWERING = "arriving", "between stages", "answering"
 """Idle time that no stage of the lane covers: before its first one (client, Triton, checking the request and decoding
 its reference images), between them, and after its last one (encoding the picture, Triton, client)."""
