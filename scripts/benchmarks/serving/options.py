@@ -47,7 +47,7 @@ def add_serving_options(parser: argparse.ArgumentParser) -> None:
         "--output-format",
         choices=("png", "jpeg", "webp", "raw"),
         default="jpeg",
-        help="of the pictures (default: jpeg; PNG takes far longer on random weights' noise than on pictures)",
+        help="of the pictures, for every system by the same encoder (default: jpeg)",
     )
     parser.add_argument("--resume", action="store_true", help="keep the rows that the JSON has, and add to them")
 
