@@ -40,7 +40,8 @@ class GrowingReport:
             is_same: whether a new row takes an old one's place.
             judge: the bars of all rows.
             resume: keep the rows that are there.
-            described: more about all rows, such as `checkpoint`; another value than in the file raises LaunchError.
+            described: more about all rows, such as `checkpoint`; another value than in the file raises LaunchError, and
+                so do other GPUs, however many.
         """
         self._path, self._is_same, self._judge = path, is_same, judge
         self._described = described
@@ -53,6 +54,13 @@ class GrowingReport:
                     raise LaunchError(f"{path} has {name} {report.get(name)!r}, not {value!r}: leave out --resume.")
             self.runs, self.rows = report["runs"], report["rows"]
         run = describe_run(benchmark, arguments)
+        here = _name_gpus(run)
+        for earlier in self.runs:
+            if self.rows and _name_gpus(earlier) != here:
+                raise LaunchError(
+                    f"{path} was measured on {_name_gpus(earlier)}, and here is {here}, which would not be a "
+                    "comparison: leave out --resume, or name another folder with --out."
+                )
         self._benchmark = run.pop("benchmark")
         self.runs.append(run)
 
@@ -81,3 +89,7 @@ class GrowingReport:
             "rows": self.rows,
         }
         write_report(report, self._path)
+
+
+def _name_gpus(run: Mapping[str, Any]) -> str:
+    return ", ".join(sorted({gpu["name"] for gpu in run["machine"]["gpus"]})) or "no GPU"

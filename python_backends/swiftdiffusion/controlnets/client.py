@@ -87,10 +87,10 @@ class AttachedControlNets:
         return [attachment.describe() for _, attachment in self._attachments]
 
     def note_spans(self, stopwatch: Stopwatch) -> None:
-        """Note when each step was computed, if that was asked for; to be called when closed."""
+        """Note when each was prepared and each step computed, if that was asked for; to be called when closed."""
         for use, attachment in self._attachments:
             for span in attachment.spans:
-                stopwatch.note("controlnet", f"{use.name} on {span['track']}", span["start"], span["end"])
+                stopwatch.note(span["name"], f"{use.name} on {span['track']}", span["start"], span["end"])
 
     def close(self) -> None:
         """Let all go."""

@@ -142,8 +142,12 @@ class ControlNetSession:
         a = self._attached
         shape = controlnet.shape_sample(a.pooled.shape[0], *a.image.shape[2:])
         sample = torch.zeros(shape, dtype=a.image.dtype, device=a.image.device)
-        session = controlnet.engine.open(sample, a.timesteps[0], a.prompt_embeds, a.pooled, a.time_ids, a.image)
-        return session if self._timeline is None else TimedSession(session, self._timeline, self._placement.device)
+        given = (sample, a.timesteps[0], a.prompt_embeds, a.pooled, a.time_ids, a.image)
+        if self._timeline is None:
+            return controlnet.engine.open(*given)
+        with self._timeline.on("controlnet_prepare", self._placement.device):  # what is the same in every step
+            session = controlnet.engine.open(*given)
+        return TimedSession(session, self._timeline, self._placement.device)
 
     def _open_mailbox(self, offer: Offer | None, files: list[int]) -> tuple[OpenedMailbox | None, str]:
         if offer is None or not files:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -65,7 +65,7 @@ class Timeline:
             if length > SHORTEST_S:
                 self.add(name, str(device), start, start + length)
         self._enqueued = []
-        return [asdict(span) for span in sorted(self._spans, key=lambda span: span.start)]
+        return [vars(span).copy() for span in sorted(self._spans, key=lambda span: span.start)]
 
     def _mark(self, device: torch.device) -> torch.cuda.Event:
         event = torch.cuda.Event(enable_timing=True)

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import ExifTags, Image
 
 from swiftdiffusion.errors import InvalidArgument
+from swiftdiffusion.request.png import write_png
 
 READABLE = ("PNG", "JPEG", "WEBP")
 PIXELS_MAX = 40_000_000  # a small file can announce a picture that fills the memory
@@ -56,24 +57,22 @@ def decode_base64(data: bytes, label: str) -> bytes:
         raise InvalidArgument(f"{label} is not base64, which the input base64 = true announces") from None
 
 
-def encode_png(picture: Image.Image, request: dict[str, Any]) -> bytes:
+def encode_png(pixels: NDArray[np.uint8], request: dict[str, Any]) -> bytes:
     """A PNG with the request in its text chunk ``swiftdiffusion``."""
-    text = PngImagePlugin.PngInfo()
-    text.add_itxt("swiftdiffusion", json.dumps(request, ensure_ascii=False))
-    return _save(picture, "PNG", pnginfo=text, compress_level=4)
+    return write_png(pixels, ("swiftdiffusion", json.dumps(request, ensure_ascii=False)))
 
 
-def encode_jpeg(picture: Image.Image, request: dict[str, Any]) -> bytes:
+def encode_jpeg(pixels: NDArray[np.uint8], request: dict[str, Any]) -> bytes:
     """A JPEG with the request in its EXIF user comment."""
-    return _save(picture, "JPEG", quality=95, subsampling=0, exif=_exif(request))
+    return _save(Image.fromarray(pixels), "JPEG", quality=95, subsampling=0, exif=_exif(request))
 
 
-def encode_webp(picture: Image.Image, request: dict[str, Any]) -> bytes:
+def encode_webp(pixels: NDArray[np.uint8], request: dict[str, Any]) -> bytes:
     """A WebP with the request in its EXIF user comment."""
-    return _save(picture, "WEBP", quality=95, exif=_exif(request))
+    return _save(Image.fromarray(pixels), "WEBP", quality=95, exif=_exif(request))
 
 
-ENCODERS: dict[str, Callable[[Image.Image, dict[str, Any]], bytes]] = {
+ENCODERS: dict[str, Callable[[NDArray[np.uint8], dict[str, Any]], bytes]] = {
     "png": encode_png,
     "jpeg": encode_jpeg,
     "webp": encode_webp,

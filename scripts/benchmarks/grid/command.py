@@ -70,7 +70,6 @@ def work(options: argparse.Namespace) -> int:
     with Progress("preparing the checkpoint") as progress:
         deployment = Deployment(options, progress)
     checkpoint = deployment.checkpoint
-    setting = deployment.setting
     small = checkpoint.name == "shapes"
     steps_of_rows = options.steps or ([4] if small else [50, 30])
     requests = options.requests or (3 if small else 20)
@@ -87,7 +86,7 @@ def work(options: argparse.Namespace) -> int:
     with MemoryWatch() as memory:
         for system in options.systems:
             rows = [(add_ons, steps) for steps in steps_of_rows for add_ons in options.configurations]
-            wanted = [row for row in rows if not report.has(describe_row(system, *row, setting))]
+            wanted = [row for row in rows if not report.has(describe_row(system, *row, deployment.describe(system)))]
             if wanted:
                 measure_system(system, wanted, requests, options, deployment, memory, report)
     print(format_rows(report.rows, report.bars))
@@ -113,7 +112,7 @@ def measure_system(
             with deployment.serve(system, progress) as (server, repository):
                 for add_ons, steps in rows:
                     progress.update(f"{add_ons}, {steps} steps")
-                    row = describe_row(system, add_ons, steps, deployment.setting)
+                    row = describe_row(system, add_ons, steps, deployment.describe(system))
                     try:
                         memory.restart()
                         row |= measure_row(system, add_ons, steps, requests, options, deployment, server, repository)
@@ -123,7 +122,7 @@ def measure_system(
                     report.add(row)
         except LaunchError as problem:
             for add_ons, steps in rows:
-                row = describe_row(system, add_ons, steps, deployment.setting)
+                row = describe_row(system, add_ons, steps, deployment.describe(system))
                 if not report.has(row):
                     report.add({**row, "failed": str(problem)})
 
@@ -149,7 +148,7 @@ def measure_row(
     with deployment.adapters.kept_cold() if options.cold_files else nullcontext():
         answered = measure_load(server.http_url, MODELS[system], chosen, options.row_timeout)[options.warm_up :]
     row = summarise(answered, repository.count_gpus(chosen[0].get("controlnets", [])))
-    row["cold_files"] = options.cold_files
+    row |= {"cold_files": options.cold_files, "output_format": options.output_format}
     if system == OURS:
         row["outside"] = measure_outside(server, list(islice(drawn, TRACED)))
     return row

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
@@ -12,42 +14,69 @@ from launch.problems import LaunchError
 from launch.server import Server
 from swiftdiffusion.denoising.stopwatch import HOST
 
-# spans of what the request is for; "loras" is the patch
-NETWORKS = ("text_encoder", "unet_encoder", "unet_decoder", "scheduler", "loras", "controlnet", "vae_decoder")
+# Spans of what the request is for. "loras" is the patch. Those of the other models are whole calls as these see them:
+# "text_encoder" with its tokenizers, "vae_decoder" with the pixels' way to the host.
+NETWORKS = ("text_encoder", "unet_encoder", "unet_decoder", "scheduler", "loras", "controlnet_prepare", "controlnet",
+            "vae_decoder")  # fmt: skip
+ARRIVING, BETWEEN, ANSWERING = "arriving", "between stages", "answering"
+"""Idle time that no stage of the lane covers: before its first one (client, Triton, checking the request and decoding
+its reference images), between them, and after its last one (encoding the picture, Triton, client)."""
+
+Spans = Sequence[tuple[float, float]]
 
 
 def measure_outside(server: Server, requests: list[Request]) -> dict[str, Any]:
     """Ask for the spans of some requests, and average.
 
     Returns:
-        `share` of the client's time in which no network ran anywhere, and `seconds` of it. Raises LaunchError where a
-        request fails.
+        `share` of the client's time in which no network ran anywhere, `seconds` of it, and these by the stage of the
+        lane that they are in (`parts`). Raises LaunchError where a request fails.
     """
     replies = ask_in_turn(server.grpc_url, MODELS[OURS], [{**request, "trace": [True]} for request in requests])
     for reply in replies:
         if reply.failure:
             raise LaunchError(f"a traced request failed: {reply.failure}")
-    outside = [measure_idle(reply) for reply in replies]
-    shares = [idle / reply.seconds for idle, reply in zip(outside, replies, strict=True)]
-    return {"share": round(fmean(shares), 4), "seconds": round(fmean(outside), 5), "requests": len(replies)}
+    idle = [measure_idle(reply) for reply in replies]
+    outside = [sum(parts.values()) for parts in idle]
+    shares = [seconds / reply.seconds for seconds, reply in zip(outside, replies, strict=True)]
+    names = sorted({name for parts in idle for name in parts}, key=lambda name: -sum(parts[name] for parts in idle))
+    return {
+        "share": round(fmean(shares), 4),
+        "seconds": round(fmean(outside), 5),
+        "parts": {name: round(fmean(parts[name] for parts in idle), 5) for name in names},
+        "requests": len(replies),
+    }
 
 
-def measure_idle(reply: Reply) -> float:
-    """Seconds of a traced request in which no network ran."""
-    return reply.seconds - measure_union(find_busy(reply.info["spans"]), reply.sent, reply.received)
+def measure_idle(reply: Reply) -> Counter[str]:
+    """Seconds of a traced request in which no network ran, by the lane's stage."""
+    spans = reply.info["spans"]
+    stages = [(span["start"], span["end"], span["name"]) for span in spans if span["track"] == HOST]
+    first = min((start for start, _, _ in stages), default=reply.received)
+    last = max((end for _, end, _ in stages), default=reply.received)
+    idle: Counter[str] = Counter()
+    for start, end in find_gaps(find_busy(spans), reply.sent, reply.received):
+        inside = {edge for stage in stages for edge in stage[:2] if start < edge < end}
+        for begin, stop in pairwise(sorted({start, end, *inside})):
+            around = [stage for stage in stages if stage[0] <= begin and stop <= stage[1]]
+            if around:
+                name = min(around, key=lambda stage: stage[1] - stage[0])[2]
+            else:
+                name = ARRIVING if stop <= first else ANSWERING if begin >= last else BETWEEN
+            idle[name] += stop - begin
+    return idle
 
 
-def find_busy(spans: Iterable[Mapping[str, Any]]) -> list[tuple[float, float]]:
+def find_busy(spans: Iterable[Mapping[str, Any]]) -> Spans:
     """Start and end of each span in which a network ran, where it ran."""
     return [(span["start"], span["end"]) for span in spans if span["name"] in NETWORKS and span["track"] != HOST]
 
 
-def measure_union(spans: Sequence[tuple[float, float]], start: float, end: float) -> float:
-    """Seconds between `start` and `end` that at least one span covers."""
-    covered, reached = 0.0, start
+def find_gaps(spans: Spans, start: float, end: float) -> Spans:
+    """What no span covers between `start` and `end`."""
+    gaps, reached = [], start
     for first, last in sorted(spans):
-        first, last = max(first, reached), min(last, end)
-        if last > first:
-            covered += last - first
-            reached = last
-    return covered
+        if reached < min(first, end):
+            gaps.append((reached, min(first, end)))
+        reached = max(reached, last)
+    return [*gaps, (reached, end)] if reached < end else gaps

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from benchmarks.bars import Bar, divide
 from benchmarks.grid.rows import Row
-from benchmarks.serving.systems import BEST, OURS, STOCK
+from benchmarks.serving.systems import BEST, OURS, STOCK, name_layout
 
 STEPS = 50  # of the published figures
+TAIL_REQUESTS = 10  # of fewer, a row says nothing of its tail
 
 
 def judge(rows: Sequence[Row]) -> dict[str, Bar]:
@@ -19,29 +20,32 @@ def judge(rows: Sequence[Row]) -> dict[str, Bar]:
         mine = [row for row in rows if (row["system"], row["add_ons"], row["steps"]) == key and "mean_s" in row]
         return [row for row in mine if gpus in (None, row["gpus"])]
 
-    def fastest(system: str, add_ons: str, gpus: int | None = None) -> float | None:
-        return min((row["mean_s"] for row in find(system, add_ons, gpus)), default=None)
+    def fastest(system: str, add_ons: str, gpus: int | None = None) -> Row | None:
+        return min(find(system, add_ons, gpus), key=lambda row: row["mean_s"], default=None)
 
-    def speed_up(than: str, add_ons: str, gpus: int | None = None) -> float | None:
-        return divide(fastest(than, add_ons), fastest(OURS, add_ons, gpus))
+    def speed_up(than: str, add_ons: str, bar: float, meaning: str, gpus: int | None = None) -> Bar:
+        slow, fast = fastest(than, add_ons), fastest(OURS, add_ons, gpus)
+        figure = divide(slow["mean_s"], fast["mean_s"]) if slow and fast else None
+        return Bar(figure, bar, meaning + _on(fast), at_least=True)
 
-    def most_per_gpu(system: str, add_ons: str) -> float | None:
-        return max((row["images_per_gpu_minute"] for row in find(system, add_ons)), default=None)
+    def most_per_gpu(system: str, add_ons: str) -> Row | None:
+        return max(find(system, add_ons), key=lambda row: row["images_per_gpu_minute"], default=None)
 
     ours = [row for row in rows if row["system"] == OURS and row["steps"] == STEPS and "mean_s" in row]
-    tails = [divide(row["p99_s"], row["p50_s"]) for row in ours if not row["add_ons"].endswith("/0")]
+    tails = [
+        divide(row["p99_s"], row["p50_s"])
+        for row in ours
+        if not row["add_ons"].endswith("/0") and row["requests"] >= TAIL_REQUESTS
+    ]
     outside = [row["outside"]["share"] for row in ours if row.get("outside")]
-    per_gpu = divide(most_per_gpu(OURS, "1/1"), most_per_gpu(STOCK, "1/1"))
+    own, their = most_per_gpu(OURS, "1/1"), most_per_gpu(STOCK, "1/1")
+    per_gpu = divide(own["images_per_gpu_minute"], their["images_per_gpu_minute"]) if own and their else None
     return {
-        "speed_up_1/1_stock": Bar(speed_up(STOCK, "1/1"), 5.0, "1/1: stock diffusers' mean / ours", at_least=True),
-        "speed_up_1/1_best": Bar(
-            speed_up(BEST, "1/1"), 1.6, "1/1: the mean of diffusers at its best / ours", at_least=True
-        ),
-        "speed_up_0/0_stock": Bar(
-            speed_up(STOCK, "0/0", gpus=1), 1.9, "0/0 on one GPU: stock diffusers' mean / ours", at_least=True
-        ),
+        "speed_up_1/1_stock": speed_up(STOCK, "1/1", 5.0, "1/1: stock diffusers' mean / ours"),
+        "speed_up_1/1_best": speed_up(BEST, "1/1", 1.6, "1/1: the mean of diffusers at its best / ours"),
+        "speed_up_0/0_stock": speed_up(STOCK, "0/0", 1.9, "0/0: stock diffusers' mean / ours", gpus=1),
         "images_per_gpu_minute_1/1_stock": Bar(
-            per_gpu, 2.5, "1/1, images per GPU-minute: ours / stock diffusers", at_least=True
+            per_gpu, 2.5, "1/1, images per GPU-minute: ours / stock diffusers" + _on(own), at_least=True
         ),
         "tail": Bar(
             max((tail for tail in tails if tail is not None), default=None),
@@ -52,3 +56,8 @@ def judge(rows: Sequence[Row]) -> dict[str, Bar]:
             max(outside, default=None), 0.03, "share of a request in which no network runs, the worst row: ours"
         ),
     }
+
+
+def _on(row: Row | None) -> str:
+    """The GPUs that a row of ours took; the others take one."""
+    return f", ours on {name_layout(row['gpus'])}" if row else ""

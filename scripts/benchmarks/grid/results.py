@@ -12,14 +12,30 @@ from benchmarks.grid.rows import Row
 from benchmarks.serving.systems import BEST, LABELS, OURS, STOCK
 from benchmarks.table import format_table
 
-HEADER = ("steps, add-ons", "system", "mean, s", "p50", "p95", "p99", "GPUs", "images/GPU-min", "memory, GB", "outside")
+HEADER = ("steps, add-ons", "system", "models on", "GPUs at work", "requests", "mean, s", "p50", "p95", "p99",
+          "images/GPU-min", "memory, GB", "outside")  # fmt: skip
 
 
 def format_rows(rows: Sequence[Row], bars: Mapping[str, Bar]) -> str:
     """A line for each row, ordered by steps and add-ons, and the bars."""
     lines = [_format(row) for row in order(rows)]
     failures = [f"{row['system']}, {row['add_ons']}: {row['failed']}" for row in rows if "failed" in row]
-    return "\n\n".join([format_table(HEADER, lines), *failures, format_bars(bars)])
+    return "\n\n".join([format_table(HEADER, lines), *failures, *format_outside(rows), format_bars(bars)])
+
+
+def format_outside(rows: Sequence[Row]) -> list[str]:
+    """Where our time outside the networks is, in ms, with a column for each stage; nothing where it is not known."""
+    measured = [row for row in order(rows) if row.get("outside")]
+    names = list(dict.fromkeys(name for row in measured for name in row["outside"]["parts"]))
+    lines = [
+        [
+            f"{row['steps']}, {row['add_ons']}, {row['layout']}" + _format_lane(row),
+            f"{1000 * row['outside']['seconds']:.1f}",
+            *(f"{1000 * row['outside']['parts'].get(name, 0.0):.1f}" for name in names),
+        ]
+        for row in measured
+    ]
+    return [format_table(["outside the networks, ms", "all", *names], lines)] if lines else []
 
 
 def order(rows: Sequence[Row]) -> list[Row]:
@@ -30,27 +46,37 @@ def order(rows: Sequence[Row]) -> list[Row]:
 
 
 def draw_rows(rows: Sequence[Row], checkpoint: str) -> Image.Image:
-    """The means as bars, a panel for each number of steps."""
+    """The means as bars, a panel for each number of steps; of one system and layout the row without parameters."""
     measured = [row for row in order(rows) if "failed" not in row]
+    present = dict.fromkeys((row["system"], row["layout"]) for row in measured)
+    series = [_name_series(*one) for system in (STOCK, BEST, OURS) for one in present if one[0] == system]
     panels: dict[str, dict[str, dict[str, float | None]]] = {}
     for row in sorted(measured, key=lambda row: bool(row["lane"]), reverse=True):  # plain rows have the last word
         groups = panels.setdefault(f"{row['steps']} steps, mean, s", {})
-        groups.setdefault(row["add_ons"], dict.fromkeys(LABELS.values()))[LABELS[row["system"]]] = row["mean_s"]
+        group = groups.setdefault(row["add_ons"], dict.fromkeys(series))
+        group[_name_series(row["system"], row["layout"])] = row["mean_s"]
     title = f"{checkpoint}: ControlNets/LoRAs, one request at a time"
-    series = [LABELS[system] for system in (STOCK, BEST, OURS)]
     return draw_chart(title, "through tritonserver; shorter is better", series, panels or {"": {}})
 
 
+def _name_series(system: str, layout: str) -> str:
+    return f"{LABELS[system]}, {layout}"
+
+
+def _format_lane(row: Row) -> str:
+    return "".join(f", {name}={value}" for name, value in row["lane"].items())
+
+
 def _format(row: Row) -> list[str]:
-    parameters = "".join(f", {name}={value}" for name, value in row["lane"].items())
-    first = [f"{row['steps']}, {row['add_ons']}", LABELS[row["system"]] + parameters]
+    first = [f"{row['steps']}, {row['add_ons']}", LABELS[row["system"]] + _format_lane(row), row["layout"]]
     if "failed" in row:
-        return [*first, "failed", *[""] * (len(HEADER) - 3)]
+        return [*first, "failed", *[""] * (len(HEADER) - 4)]
     memory, outside = row["peak_memory_gb"], row.get("outside")
     return [
         *first,
-        *(f"{row[name]:.3f}" for name in ("mean_s", "p50_s", "p95_s", "p99_s")),
         str(row["gpus"]),
+        str(row["requests"]),
+        *(f"{row[name]:.3f}" for name in ("mean_s", "p50_s", "p95_s", "p99_s")),
         f"{row['images_per_gpu_minute']:.2f}",
         "–" if memory is None else f"{max(memory):.1f}",
         "–" if not outside else f"{outside['share']:.1%}",

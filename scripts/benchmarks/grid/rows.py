@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 
 from benchmarks.serving.load import Answered
-from benchmarks.serving.systems import OURS, AddOns
+from benchmarks.serving.systems import AddOns
 
 Row = dict[str, Any]
 QUANTILES = {"p50_s": 0.5, "p95_s": 0.95, "p99_s": 0.99}
 
 
-def describe_row(system: str, add_ons: AddOns, steps: int, lane: Mapping[str, str]) -> Row:
-    """What a row is about, by which it is told from the others; `lane` has our lane's parameters and placement."""
-    return {"system": system, "add_ons": str(add_ons), "steps": steps, "lane": dict(lane) if system == OURS else {}}
+def describe_row(system: str, add_ons: AddOns, steps: int, deployment: Mapping[str, Any]) -> Row:
+    """What a row is about, by which it is told from the others; `deployment` as `Deployment.describe` has it."""
+    return {"system": system, "add_ons": str(add_ons), "steps": steps, **deployment}
 
 
 def is_same(row: Row, other: Row) -> bool:
     """Whether both are about the same thing."""
-    return all(row[key] == other[key] for key in ("system", "add_ons", "steps", "lane"))
+    return all(row[key] == other[key] for key in ("system", "add_ons", "steps", "layout", "lane"))
 
 
 def summarise(answered: Sequence[Answered], gpus: int) -> dict[str, Any]:

@@ -1,8 +1,4 @@
-"""Requests as production has them, over more LoRAs than the caches hold: hits, added latency, memory.
-
-Popularity falls as a power of the rank (Zipf). The exponents are those with which ten slots, least recently used, are
-hit as often as the production traces of Katz (USENIX ATC'25) report: 35 % of service A's LoRAs, 52 % of B's.
-"""
+"""Requests as production has them, over more LoRAs than the caches hold: hits, added latency, memory."""
 
 from __future__ import annotations
 
@@ -11,30 +7,19 @@ import resource
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.loras.local_lane import LocalLane
+from benchmarks.loras.services import SERVICES, Service
 from benchmarks.loras.varied_adapters import write_adapters
 from shapes.captions import full_captions
 from shapes.evaluate import unseen_scenes
 
 CACHED = 10  # LoRAs that the host cache has room for
 SEED = 78
-
-
-@dataclass(frozen=True)
-class Service:
-    """How requests of one production service look."""
-
-    loras: tuple[float, float, float]  # shares of requests with 0, 1 and 2
-    exponent: float
-
-
-SERVICES = {"A": Service((0.002, 0.088, 0.910), 0.84), "B": Service((0.072, 0.736, 0.192), 1.08)}
 
 
 def measure_trace(

@@ -13,51 +13,79 @@ from benchmarks.grid.rows import Row
 from benchmarks.serving.systems import BEST, OURS, STOCK
 from benchmarks.table import format_table
 
+PLAIN = "0/0"
 FILE = Path(__file__).with_name("published.json")
-HEADER = ("ControlNets/LoRAs", "published: Diffusers, s", "DistriFusion (GPUs)", "Katz (GPUs)", "Katz's ratio",
-          "here: stock, s", "best, s", "ours (GPUs)", "stock / ours", "best / ours")  # fmt: skip
+HEADER = ("ControlNets/LoRAs", "published: Diffusers, s (GPUs)", "DistriFusion", "Katz", "Diffusers / Katz", "a GPU",
+          "here: stock, s (GPUs)", "best", "ours", "stock / ours", "a GPU", "best / ours")  # fmt: skip
 
 
 def compare_with_published(report: Mapping[str, Any]) -> str:
     """A table of both at 50 steps, and what is different about the two machines; raises nothing for missing rows."""
     published = json.loads(FILE.read_text())
-    lines = [_line(add_ons, figures, report["rows"]) for add_ons, figures in published["rows"].items()]
+    at_50 = [row for row in report["rows"] if row["steps"] == STEPS and "mean_s" in row]
+    lines = [line for add_ons, figures in published["rows"].items() for line in _lines(add_ons, figures, at_50)]
     ours = sorted({gpu["name"] for run in report["runs"] for gpu in run["machine"]["gpus"]}) or ["no GPU"]
     differences = [
         f"Published: {published['source']}; {published['hardware']}; {published['setting']}.",
         f"Here: {', '.join(ours)}; {report['checkpoint']}"
         + (f" ({report['note']})" if report["note"] else "")
         + "; seconds are the client's, through tritonserver. Seconds of one machine say nothing of the other's: what "
-        "can be compared are the ratios, each to stock diffusers on the same GPUs.",
+        "can be compared are the ratios, each to stock diffusers on one of the same GPUs. Beside each ratio it stands "
+        "divided by the GPUs that it took: what is left of it in pictures per GPU.",
+        *_compare_machines(published["rows"], at_50, published["hardware"], ours),
         *published["notes"],
     ]
     return "\n\n".join([format_table(HEADER, lines), "\n".join(f"- {text}" for text in differences)])
 
 
-def _line(add_ons: str, figures: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
-    def fastest(system: str) -> Row | None:
-        mine = [
-            row
-            for row in rows
-            if (row["system"], row["add_ons"], row["steps"]) == (system, add_ons, STEPS) and "mean_s" in row
-        ]
-        return min(mine, key=lambda row: row["mean_s"], default=None)
+def _lines(add_ons: str, figures: Mapping[str, Any], rows: Sequence[Row]) -> list[list[str]]:
+    """A line for each number of GPUs that ours was deployed on, one at least."""
+    mine = [row for row in rows if row["add_ons"] == add_ons]
+    layouts = sorted({row["layout"] for row in mine if row["system"] == OURS}) or [""]
+    katz_gpus, ratio = figures["katz_gpus"], figures["katz_ratio"]
+    stock, best = _find_fastest(mine, STOCK), _find_fastest(mine, BEST)
+    lines = []
+    for layout in layouts:
+        ours = _find_fastest([row for row in mine if row["layout"] == layout], OURS)
+        faster = _compare(stock, ours)
+        lines.append(
+            [
+                add_ons,
+                f"{figures['diffusers_s']:.2f} (1)",
+                f"{figures['distrifusion_s']:.2f} ({figures['distrifusion_gpus']})",
+                f"{figures['katz_s']:.2f} ({katz_gpus})",
+                f"{ratio:.2f}×",
+                f"{ratio / katz_gpus:.2f}×",
+                *(f"{row['mean_s']:.2f} ({row['gpus']})" if row else "–" for row in (stock, best, ours)),
+                _show(faster),
+                _show(divide(faster, float(ours["gpus"])) if ours else None),
+                _show(_compare(best, ours)),
+            ]
+        )
+    return lines
 
-    stock, best, ours = map(fastest, (STOCK, BEST, OURS))
-    stock_s, best_s, ours_s = (None if row is None else float(row["mean_s"]) for row in (stock, best, ours))
+
+def _compare_machines(
+    published: Mapping[str, Any], rows: Sequence[Row], hardware: str, here: Sequence[str]
+) -> list[str]:
+    """What the two machines make of the same program, stock diffusers without add-ons, where that was measured."""
+    stock = _find_fastest([row for row in rows if row["add_ons"] == PLAIN], STOCK)
+    ratio = divide(float(stock["mean_s"]), published[PLAIN]["diffusers_s"]) if stock else None
+    if ratio is None:
+        return []
     return [
-        add_ons,
-        f"{figures['diffusers_s']:.2f}",
-        f"{figures['distrifusion_s']:.2f} ({figures['distrifusion_gpus']})",
-        f"{figures['katz_s']:.2f} ({figures['katz_gpus']})",
-        f"{figures['katz_ratio']:.2f}×",
-        _show(stock_s),
-        _show(best_s),
-        f"{ours['mean_s']:.2f} ({ours['gpus']})" if ours else "–",
-        _show(divide(stock_s, ours_s), "×"),
-        _show(divide(best_s, ours_s), "×"),
+        f"Stock diffusers without add-ons takes {ratio:.2f} times as long here ({', '.join(here)}, its version of now) "
+        f"as published ({hardware}, its version of then)."
     ]
 
 
-def _show(value: float | None, unit: str = "") -> str:
-    return "–" if value is None else f"{value:.2f}{unit}"
+def _find_fastest(rows: Sequence[Row], system: str) -> Row | None:
+    return min((row for row in rows if row["system"] == system), key=lambda row: row["mean_s"], default=None)
+
+
+def _compare(slow: Row | None, fast: Row | None) -> float | None:
+    return divide(float(slow["mean_s"]), float(fast["mean_s"])) if slow and fast else None
+
+
+def _show(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}×"

@@ -17,7 +17,7 @@ from benchmarks.serving.checkpoints import ServedCheckpoint
 from benchmarks.serving.client import ask_in_turn
 from benchmarks.serving.deployment import serve_repository
 from benchmarks.serving.pipelines.stock import StockDiffusers
-from benchmarks.serving.repositories import write_ours
+from benchmarks.serving.repositories import place_ours, write_ours
 from benchmarks.serving.systems import MODELS, OURS
 from launch.problems import LaunchError
 from launch.progress import Progress
@@ -27,6 +27,7 @@ from swiftdiffusion.denoising.stopwatch import Stopwatch
 from swiftdiffusion.placement import choose_placement
 from swiftdiffusion.request.limits import Limits
 from swiftdiffusion.request.parse import parse_request
+from swiftdiffusion_build.placement.gpus import find_gpus
 
 Subjects = Mapping[str, Sequence[Subject]]
 Drawn = dict[str, list[Picture]]
@@ -76,7 +77,8 @@ def draw_variants(
     left = list(variants)
     with tempfile.TemporaryDirectory(prefix="quality-") as scratch:
         try:
-            repository = write_ours(checkpoint, LORAS, Path(scratch), "auto", None, tuning, progress)
+            placement = place_ours(checkpoint, None, find_gpus(), "auto")
+            repository = write_ours(checkpoint, LORAS, Path(scratch), "auto", placement, tuning, progress)
             with serve_repository(repository, "quality", progress) as server:
                 while left:
                     progress.update(left[0].label)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from benchmarks.serving.checkpoints import FreshAdapters, prepare_checkpoint
-from benchmarks.serving.repositories import SystemRepository, Tuning, write_diffusers, write_ours
-from benchmarks.serving.systems import BEST, OURS
+from benchmarks.serving.repositories import SystemRepository, Tuning, place_ours, write_diffusers, write_ours
+from benchmarks.serving.systems import BEST, OURS, name_layout
 from launch.paths import LOGS, OUTPUTS
 from launch.ports import choose_free_ports
 from launch.problems import LaunchError
 from launch.progress import Progress
 from launch.server import Server, ServerSettings
 from swiftdiffusion.errors import SwiftDiffusionError
+from swiftdiffusion_build.placement.gpus import find_gpus
 
 START_SECONDS = 900.0  # to load and capture; compiling happens in the first requests
 SLOTS = 2  # LoRA files that `best` wants to find when it starts
@@ -60,8 +63,25 @@ class Deployment:
         self.checkpoint = prepare_checkpoint(name, self._folder, progress)
         self.adapters = FreshAdapters(self.checkpoint.lora_files, self._folder / "fresh_adapters")
         self.tuning = Tuning(lane=dict(options.lane))
-        # what tells rows of ours from those of another run
-        self.setting = {**self.tuning.lane, **({"placement": options.placement.stem} if options.placement else {})}
+        gpus = find_gpus()[: options.gpus]
+        try:
+            self._placement = place_ours(self.checkpoint, options.placement, gpus, options.engine)
+        except SwiftDiffusionError as error:
+            raise LaunchError(f"{str(error).rstrip('.')}.") from error
+
+    def describe(self, system: str) -> dict[str, Any]:
+        """What tells a system's rows from those of another deployment of it.
+
+        `layout` says how many GPUs its models are on (diffusers' pipelines know one), `lane` has our lane's parameters
+        and the name of its placement.
+        """
+        if system != OURS:
+            return {"layout": name_layout(min(1, torch.cuda.device_count())), "lane": {}}
+        placed = set(chain.from_iterable(self._placement.entries().values())) if self._placement else set()
+        splits = 1 if "second_gpu" in self.tuning.lane and len(placed) == 1 else 0
+        file = self._options.placement
+        lane = {**self.tuning.lane, **({"placement": file.stem} if file else {})}
+        return {"layout": name_layout(len(placed) + splits), "lane": lane}
 
     @contextmanager
     def serve(self, system: str, progress: Progress) -> Iterator[tuple[Server, SystemRepository]]:
@@ -75,15 +95,6 @@ class Deployment:
         if system != OURS:
             self.adapters.take(SLOTS)
             return write_diffusers(self.checkpoint, adapters, folder, system, system == BEST and self._compiles)
-        try:
-            return write_ours(
-                self.checkpoint,
-                adapters,
-                folder,
-                self._options.engine,
-                self._options.placement,
-                self.tuning,
-                progress,
-            )
-        except SwiftDiffusionError as error:
-            raise LaunchError(f"{str(error).rstrip('.')}.") from error
+        return write_ours(
+            self.checkpoint, adapters, folder, self._options.engine, self._placement, self.tuning, progress
+        )

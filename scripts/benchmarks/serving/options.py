@@ -30,6 +30,9 @@ def add_serving_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compile", action="store_true", help="`best` with torch.compile also without a GPU")
     parser.add_argument("--engine", default="auto", help="ours, as the models' parameter (default: auto)")
     parser.add_argument(
+        "--gpus", type=_read_count, metavar="N", help="ours, how many GPUs it may use (default: all that there are)"
+    )
+    parser.add_argument(
         "--placement", type=Path, metavar="FILE", help="ours, as scripts/build has it; rows are told apart by its name"
     )
     parser.add_argument(
@@ -44,9 +47,15 @@ def add_serving_options(parser: argparse.ArgumentParser) -> None:
         "--output-format",
         choices=("png", "jpeg", "webp", "raw"),
         default="jpeg",
-        help="of the pictures (default: jpeg; PNG takes far longer on random weights' noise than on pictures)",
+        help="of the pictures, for every system by the same encoder (default: jpeg)",
     )
     parser.add_argument("--resume", action="store_true", help="keep the rows that the JSON has, and add to them")
+
+
+def _read_count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of GPUs, from 1")
+    return int(text)
 
 
 def _read_parameter(text: str) -> tuple[str, str]:

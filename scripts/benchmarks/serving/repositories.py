@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from swiftdiffusion_build.layout import Layout
 from swiftdiffusion_build.placement.checking import check_placement
 from swiftdiffusion_build.placement.file import read_placement
 from swiftdiffusion_build.placement.footprints import read_footprints
-from swiftdiffusion_build.placement.gpus import find_gpus
+from swiftdiffusion_build.placement.gpus import Gpu, find_gpus
 from swiftdiffusion_build.placement.planner import suggest_placement
 from swiftdiffusion_build.placement.server_placement import ServerPlacement
 from swiftdiffusion_build.plans.profiles import default_profiles
@@ -57,37 +57,46 @@ class Tuning:
     lane: Mapping[str, str] = field(default_factory=dict)  # of `swiftdiffusion`
 
 
+def place_ours(
+    checkpoint: ServedCheckpoint, file: Path | None, gpus: Sequence[Gpu], engine: str
+) -> ServerPlacement | None:
+    """Where this project's models go: as the file says, else as `scripts/build placement` suggests for these GPUs.
+
+    None where there is neither a file nor a GPU. Raises InvalidArgument for what cannot work.
+    """
+    if not (file or gpus):
+        return None
+    footprints = read_footprints(_describe(checkpoint))
+    placement = read_placement(file) if file else suggest_placement(footprints, gpus).placement
+    check_placement(placement, footprints, gpus, engine)
+    return placement
+
+
 def write_ours(
     checkpoint: ServedCheckpoint,
     adapters: Path,
     folder: Path,
     engine: str,
-    placement_file: Path | None,
+    placement: ServerPlacement | None,
     tuning: Tuning,
     progress: Progress,
 ) -> SystemRepository:
-    """This project's models, placed as the file says or as `scripts/build placement` suggests.
+    """This project's models.
 
     Args:
         checkpoint: what is served.
         adapters: the folder of LoRAs.
         folder: the repository goes into it.
         engine: what runs the networks.
-        placement_file: as `scripts/build` reads it.
+        placement: where, as `place_ours` has it.
         tuning: the models' parameters.
         progress: shows what goes on.
     """
-    served = Checkpoint(checkpoint.pipeline, checkpoint.controlnets)
-    gpus, footprints = find_gpus(), read_footprints(served)
-    placement = None
-    if placement_file or gpus:
-        placement = read_placement(placement_file) if placement_file else suggest_placement(footprints, gpus).placement
-        check_placement(placement, footprints, gpus, engine)
     layout = Layout(folder)
     profiles = default_profiles(checkpoint.side)
     write_repository(
         MODEL_REPOSITORY,
-        served,
+        _describe(checkpoint),
         adapters,
         profiles,
         layout,
@@ -95,12 +104,17 @@ def write_ours(
         engine=engine,
         placement=placement,
     )
+    on_gpu = placement is not None and any(placement.entries().values())
     for file in layout.model_repository.glob("*/config.pbtxt"):
         config = text_format.Parse(file.read_text(), ModelConfig())
         if config.backend in NETWORKS and "lane" not in config.parameters:
-            tune(config, checkpoint.side, bool(gpus), tuning)
+            tune(config, checkpoint.side, on_gpu, tuning)
             file.write_text(text_format.MessageToString(config))
     return SystemRepository(layout.model_repository, PYTHON_BACKENDS, placement, "second_gpu" in tuning.lane)
+
+
+def _describe(checkpoint: ServedCheckpoint) -> Checkpoint:
+    return Checkpoint(checkpoint.pipeline, checkpoint.controlnets)
 
 
 def write_diffusers(

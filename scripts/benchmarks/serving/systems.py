@@ -43,6 +43,11 @@ def read_add_ons(text: str) -> AddOns:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def name_layout(gpus: int) -> str:
+    """How rows and tables call so many GPUs that a system's models are on."""
+    return {0: "no GPU", 1: "one GPU", 2: "two GPUs"}.get(gpus, f"{gpus} GPUs")
+
+
 PUBLISHED = tuple(map(AddOns.parse, ("0/0", "1/0", "0/1", "1/1", "3/0", "2/2", "3/2")))
 
 Request = dict[str, list[Any]]

@@ -107,17 +107,31 @@ def measure_system(
     """Serve one system and measure each service at each rate; what fails becomes a row that says so."""
     from benchmarks.trace.rows import UNLOADED, describe_row
 
+    wanted = [service for service in options.services if not is_measured(system, service, options, deployment, report)]
+    timelines = options.timelines if system == OURS else []
+    if not (wanted or timelines):
+        return
     names = deployment.adapters.take(options.adapters)
     try:
         with deployment.serve(system, progress) as (server, _):
-            for service in options.services if options.loads else []:
+            for service in wanted:
                 measure_service(system, service, names, options, deployment, server, report, progress)
-            if system == OURS:
-                for add_ons in options.timelines:
-                    write_timeline(add_ons, options, deployment, server)
+            for add_ons in timelines:
+                write_timeline(add_ons, options, deployment, server)
     except LaunchError as problem:
-        for service in options.services:
-            report.add({**describe_row(system, service, UNLOADED, options.steps), "failed": str(problem)})
+        for service in wanted:
+            row = describe_row(system, service, UNLOADED, options.steps, deployment.describe(system))
+            report.add({**row, "failed": str(problem)})
+
+
+def is_measured(
+    system: str, service: str, options: argparse.Namespace, deployment: Deployment, report: GrowingReport
+) -> bool:
+    """Whether the report has a service's row at each rate, or none is asked for."""
+    from benchmarks.trace.rows import describe_row
+
+    rows = [describe_row(system, service, load, options.steps, deployment.describe(system)) for load in options.loads]
+    return all(map(report.has, rows))
 
 
 def measure_service(
@@ -147,12 +161,13 @@ def measure_service(
     if failure := next((reply.failure for reply in warm_up if reply.failure), None):
         raise LaunchError(failure)
     alone = ask_in_turn(server.grpc_url, model, first)
-    report.add({**describe_row(system, service, UNLOADED, options.steps), **summarise(alone, None, None)})
+    place = deployment.describe(system)
+    report.add({**describe_row(system, service, UNLOADED, options.steps, place), **summarise(alone, None, None)})
     answered = [reply.seconds for reply in alone if not reply.failure]
     if not answered:
         raise LaunchError(f"no request was answered: {alone[0].failure}")
     for load, requests in zip(options.loads, others, strict=True):
-        row = describe_row(system, service, load, options.steps)
+        row = describe_row(system, service, load, options.steps, place)
         if report.has(row):
             continue
         rate = load / statistics.fmean(answered)

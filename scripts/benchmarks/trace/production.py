@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.loras.trace import SERVICES as LORA_SERVICES
+from benchmarks.loras.services import SERVICES as LORA_SERVICES
 
 CONTROLNETS = 141  # in production; those that are served here are the most popular ones
 SEED = 78

@@ -9,24 +9,26 @@ from PIL import Image
 
 from benchmarks.bars import Bar, divide, format_bars
 from benchmarks.lines import draw_lines
-from benchmarks.serving.systems import BEST, LABELS, OURS, STOCK
+from benchmarks.serving.systems import BEST, LABELS, OURS, STOCK, name_layout
 from benchmarks.table import format_table
 from benchmarks.trace.rows import UNLOADED, Row, find_throughput
 
-HEADER = ("service, system", "load", "asked/min", "images/min", "p50, s", "p95", "p99", "queued, s", "in weights",
-          "in cache", "failed")  # fmt: skip
+HEADER = ("service, system, models on", "load", "asked/min", "images/min", "p50, s", "p95", "p99", "queued, s",
+          "in weights", "in cache", "failed")  # fmt: skip
 
 
 def judge(rows: Sequence[Row]) -> dict[str, Bar]:
     """What is promised of a loaded server."""
     bars = {}
-    for service in sorted({row["service"] for row in rows}):
-        ours = find_throughput(rows, OURS, service)
+    ones = dict.fromkeys((row["service"], row["layout"]) for row in rows if row["system"] == OURS)
+    for service, layout in sorted(ones):
+        ours = find_throughput(rows, OURS, service, layout)
         for than in (STOCK, BEST):
-            bars[f"throughput_{service}_{than}"] = Bar(
-                divide(ours, find_throughput(rows, than, service)),
+            theirs = [find_throughput(rows, than, service, name_layout(gpus)) for gpus in (0, 1)]
+            bars[f"throughput_{service}_{than}_{layout.replace(' ', '_')}"] = Bar(
+                divide(ours, next((figure for figure in theirs if figure is not None), None)),
                 1.0,
-                f"service {service}, images a minute at p95 ≤ 2 × unloaded: ours / {LABELS[than]}",
+                f"service {service}, images a minute at p95 ≤ 2 × unloaded: ours on {layout} / {LABELS[than]}",
                 at_least=True,
             )
     return bars
@@ -35,16 +37,14 @@ def judge(rows: Sequence[Row]) -> dict[str, Bar]:
 def format_rows(rows: Sequence[Row], bars: Mapping[str, Bar]) -> str:
     """A line for each row, and what each system can carry."""
     systems = list(LABELS)
-    ordered = sorted(rows, key=lambda row: (row["service"], systems.index(row["system"]), row["load"]))
+    ordered = sorted(rows, key=lambda row: (row["service"], systems.index(row["system"]), row["layout"], row["load"]))
     failures = [f"{row['service']}, {row['system']}, {row['load']}: {row['failed']}" for row in rows if "failed" in row]
     carried = [
-        [f"{service}, {LABELS[system]}", _show(find_throughput(rows, system, service), ".2f")]
-        for service in sorted({row["service"] for row in rows})
-        for system in systems
-        if any(row["system"] == system for row in rows)
+        [_name(row), _show(find_throughput(rows, row["system"], row["service"], row["layout"]), ".2f")]
+        for row in {_name(row): row for row in ordered}.values()
     ]
     tables = [format_table(HEADER, [_format(row) for row in ordered])]
-    tables.append(format_table(["service, system", "images/min at p95 ≤ 2 × unloaded"], carried))
+    tables.append(format_table(["service, system, models on", "images/min at p95 ≤ 2 × unloaded"], carried))
     return "\n\n".join([*tables, *failures, format_bars(bars)])
 
 
@@ -53,7 +53,7 @@ def draw_rows(rows: Sequence[Row], checkpoint: str) -> Image.Image | None:
     series: dict[str, list[tuple[float, float]]] = {}
     for row in sorted(rows, key=lambda row: row.get("images_per_minute", 0.0)):
         if row["load"] != UNLOADED and row.get("p95_s"):
-            name = f"{row['system']}, {row['service']}"
+            name = f"{row['system']}, {row['service']}, {row['layout']}"
             series.setdefault(name, []).append((row["images_per_minute"], row["p95_s"]))
     if not series:
         return None
@@ -64,7 +64,7 @@ def draw_rows(rows: Sequence[Row], checkpoint: str) -> Image.Image | None:
 
 def _format(row: Row) -> list[str]:
     first = [
-        f"{row['service']}, {LABELS[row['system']]}",
+        _name(row),
         "one by one" if row["load"] == UNLOADED else str(row["load"]),
     ]
     if "failed" in row:
@@ -76,6 +76,10 @@ def _format(row: Row) -> list[str]:
         *(_show(row[name], ".0%") for name in ("in_the_weights_share", "host_cache_share")),
         str(sum(row["failures"].values())),
     ]
+
+
+def _name(row: Row) -> str:
+    return f"{row['service']}, {LABELS[row['system']]}, {row['layout']}"
 
 
 def _show(value: Any, form: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,14 @@ SLACK = 2.0  # p95 may be so many times the unloaded one
 UNLOADED = 0.0  # the load of the row with one request at a time
 
 
-def describe_row(system: str, service: str, load: float, steps: int) -> Row:
-    """What a row is about; these four tell it from the others."""
-    return {"system": system, "service": service, "load": load, "steps": steps}
+def describe_row(system: str, service: str, load: float, steps: int, deployment: Mapping[str, Any]) -> Row:
+    """What a row is about, by which it is told from the others; `deployment` as `Deployment.describe` has it."""
+    return {"system": system, "service": service, "load": load, "steps": steps, **deployment}
 
 
 def is_same(row: Row, other: Row) -> bool:
     """Whether both are about the same thing."""
-    return all(row[key] == other[key] for key in ("system", "service", "load", "steps"))
+    return all(row[key] == other[key] for key in ("system", "service", "load", "steps", "layout", "lane"))
 
 
 def summarise(replies: Sequence[Reply], rate: float | None, queued_s: float | None) -> dict[str, Any]:
@@ -51,12 +51,13 @@ def summarise(replies: Sequence[Reply], rate: float | None, queued_s: float | No
     }
 
 
-def find_throughput(rows: Sequence[Row], system: str, service: str) -> float | None:
+def find_throughput(rows: Sequence[Row], system: str, service: str, layout: str) -> float | None:
     """The most pictures a minute at which p95 was at most `SLACK` times the unloaded one and nothing failed.
 
     Of the rates that were tried, so a lower limit; None where the unloaded row or any such rate is missing.
     """
-    mine = [row for row in rows if (row["system"], row["service"]) == (system, service) and "p95_s" in row]
+    wanted = (system, service, layout)
+    mine = [row for row in rows if (row["system"], row["service"], row["layout"]) == wanted and "p95_s" in row]
     unloaded = next((row["p95_s"] for row in mine if row["load"] == UNLOADED), None)
     if unloaded is None:
         return None

@@ -30,6 +30,7 @@ def test_spans_are_told_where_they_are_asked_for(ask, references, steps):
 
     for part in ("unet_encoder", "unet_decoder", "scheduler"):
         assert count(part, "cpu") == count(part, "lane") == steps
+    assert count("controlnet_prepare", "edges on cpu") == count("controlnet_prepare", "layout on cpu") == 1
     assert count("controlnet", "edges on cpu") == count("controlnet", "layout on cpu") == steps
     for model in ("text_encoder", "vae_decoder"):
         (call,) = [span for span in spans if (span["name"], span["track"]) == (model, "lane")]

@@ -1,12 +1,13 @@
 """The grid's arithmetic, its report, and what it promises; `tests/server/test_benchmark.py` runs it."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 
 from benchmarks.bars import Bar
-from benchmarks.grid.outside import find_busy, measure_idle, measure_union
+from benchmarks.grid.outside import ANSWERING, ARRIVING, BETWEEN, find_busy, find_gaps, measure_idle
 from benchmarks.grid.promises import judge
 from benchmarks.grid.results import draw_rows, format_rows, order
 from benchmarks.grid.rows import describe_row, is_same, summarise
@@ -17,11 +18,13 @@ from benchmarks.serving.systems import BEST, OURS, STOCK, AddOns
 from commands.benchmark import parse_options, work
 from launch.problems import LaunchError
 
+PLACE = {"layout": "one GPU", "lane": {}}
+
 
 def make_row(system: str, add_ons: str, mean_s: float, **others: Any) -> dict[str, Any]:
     figures: dict[str, Any] = {"mean_s": mean_s, "p50_s": mean_s, "p95_s": mean_s, "p99_s": 1.1 * mean_s, "gpus": 1}
     figures |= {"images_per_gpu_minute": 60 / mean_s / others.get("gpus", 1), "peak_memory_gb": None}
-    return {**describe_row(system, AddOns.parse(add_ons), 50, {}), **figures, **others}
+    return {**describe_row(system, AddOns.parse(add_ons), 50, PLACE), "requests": 20, **figures, **others}
 
 
 def test_quantiles_are_of_seconds_that_were_measured():
@@ -32,10 +35,11 @@ def test_quantiles_are_of_seconds_that_were_measured():
     assert row["stages_s"] == {"loras": 0.1, "total": 10.5}
 
 
-def test_a_union_counts_what_overlaps_once():
+def test_gaps_are_what_nothing_covers():
     spans = [(3.0, 4.0), (0.0, 2.0), (1.0, 2.5), (3.5, 3.6), (9.0, 12.0)]
-    assert measure_union(spans, 0.5, 10.0) == pytest.approx(2.0 + 1.0 + 1.0)
-    assert measure_union([], 0, 1) == 0
+    assert find_gaps(spans, 0.5, 10.0) == [(2.5, 3.0), (4.0, 9.0)]
+    assert find_gaps(spans, 0.5, 8.0) == [(2.5, 3.0), (4.0, 8.0)]
+    assert find_gaps([], 0, 1) == [(0, 1)]
 
 
 def test_only_where_a_network_ran_counts_as_inside():
@@ -48,19 +52,45 @@ def test_only_where_a_network_ran_counts_as_inside():
         {"name": "vae_decoder", "track": "vae_decoder", "start": 5.0, "end": 6.0},
     ]
     assert sorted(find_busy(spans)) == [(1.0, 3.0), (2.0, 4.0), (5.0, 6.0)]
-    assert measure_idle(Reply(0.0, 10.0, {"spans": spans})) == pytest.approx(6.0)
+    assert measure_idle(Reply(0.0, 10.0, {"spans": spans})).total() == pytest.approx(6.0)
+
+
+def test_idle_time_is_told_by_the_stage_that_it_is_in():
+    spans = [
+        {"name": "text_encoder", "track": "lane", "start": 1.0, "end": 3.0},
+        {"name": "text_encoder", "track": "text_encoder", "start": 1.5, "end": 2.0},
+        {"name": "controlnet_attach", "track": "lane", "start": 3.5, "end": 4.0},
+        {"name": "vae_decoder", "track": "lane", "start": 4.0, "end": 8.0},
+        {"name": "waiting", "track": "lane", "start": 7.0, "end": 7.5},  # the narrower one tells more
+        {"name": "vae_decoder", "track": "vae_decoder", "start": 4.0, "end": 7.0},
+    ]
+    assert measure_idle(Reply(0.0, 10.0, {"spans": spans})) == {
+        ARRIVING: 1.0,
+        "text_encoder": 1.5,
+        BETWEEN: 0.5,
+        "controlnet_attach": 0.5,
+        "waiting": 0.5,
+        "vae_decoder": 0.5,
+        ANSWERING: 2.0,
+    }
+    assert measure_idle(Reply(0.0, 1.0, {"spans": []})) == {ARRIVING: 1.0}
+
+
+def make_outside(share: float) -> dict[str, Any]:
+    return {"share": share, "seconds": 0.05, "parts": {"arriving": 0.03, "vae_decoder": 0.02}, "requests": 2}
 
 
 def test_bars_compare_the_best_rows():
     rows = [
         make_row(STOCK, "1/1", 10.0),
         make_row(BEST, "1/1", 3.0),
-        make_row(OURS, "1/1", 2.5, gpus=2, outside={"share": 0.02}),
-        make_row(OURS, "1/1", 2.0, gpus=3, lane={"second_gpu": "cuda:1"}, outside={"share": 0.04}),
+        make_row(OURS, "1/1", 2.5, gpus=2, outside=make_outside(0.02)),
+        make_row(OURS, "1/1", 2.0, gpus=3, lane={"second_gpu": "cuda:1"}, outside=make_outside(0.04)),
+        make_row(OURS, "2/2", 2.0, p99_s=9.0, requests=9),  # too few to have a tail
         make_row(STOCK, "0/0", 3.8),
         make_row(OURS, "0/0", 1.0, gpus=2, lane={"second_gpu": "cuda:1"}),
         make_row(OURS, "0/0", 2.0, p99_s=20.0),
-        {**describe_row(OURS, AddOns(3, 0), 50, {}), "failed": "a reason"},
+        {**describe_row(OURS, AddOns(3, 0), 50, PLACE), "failed": "a reason"},
         {**make_row(OURS, "1/1", 0.1), "steps": 30},
     ]
     bars = judge(rows)
@@ -75,6 +105,8 @@ def test_bars_compare_the_best_rows():
     text = format_rows(rows, bars)
     assert "ours, 3/0: a reason" in text
     assert "SwiftDiffusion, second_gpu=cuda:1" in text
+    assert "| 50, 1/1, one GPU | 50.0 | 30.0 | 20.0 |" in re.sub(" +", " ", text), "where the idle ms are"
+    assert "1/1: stock diffusers' mean / ours, ours on 3 GPUs" in text
     assert [row["add_ons"] for row in order(rows)][:4] == ["1/1"] * 4
     assert draw_rows(rows, "sdxl").width > 500
 
@@ -95,11 +127,12 @@ def test_several_calls_fill_one_report(tmp_path):
     path = tmp_path / "grid.json"
     first = begin(path, resume=True)  # nothing is there yet
     first.add(make_row(OURS, "0/0", 1.0))
-    first.add({**describe_row(STOCK, AddOns(0, 0), 50, {}), "failed": "cut off"})
+    first.add({**describe_row(STOCK, AddOns(0, 0), 50, PLACE), "failed": "cut off"})
     second = begin(path, resume=True)
-    assert second.has(describe_row(OURS, AddOns(0, 0), 50, {}))
-    assert not second.has(describe_row(OURS, AddOns(0, 0), 50, {"second_gpu": "cuda:1"}))
-    assert not second.has(describe_row(STOCK, AddOns(0, 0), 50, {})), "a failure is to be measured again"
+    assert second.has(describe_row(OURS, AddOns(0, 0), 50, PLACE))
+    for other in ({"lane": {"second_gpu": "cuda:1"}}, {"layout": "two GPUs"}):
+        assert not second.has(describe_row(OURS, AddOns(0, 0), 50, {**PLACE, **other}))
+    assert not second.has(describe_row(STOCK, AddOns(0, 0), 50, PLACE)), "a failure is to be measured again"
     second.add(make_row(STOCK, "0/0", 2.0))
     report = json.loads(path.read_text())
     assert [(row["system"], row["run"]) for row in report["rows"]] == [("ours", 0), ("stock", 1)]
@@ -108,6 +141,23 @@ def test_several_calls_fill_one_report(tmp_path):
     assert begin(path, resume=False).rows == []
     with pytest.raises(LaunchError, match="has checkpoint 'shapes', not 'sdxl'"):
         begin(path, resume=True, checkpoint="sdxl")
+
+
+def test_figures_of_different_gpus_do_not_come_into_one_report(tmp_path, monkeypatch):
+    path = tmp_path / "grid.json"
+
+    def describe(*gpus: str):
+        machine = {"gpus": [{"name": name} for name in gpus]}
+        monkeypatch.setattr("benchmarks.runs.describe_run", lambda name, _: {"benchmark": name, "machine": machine})
+
+    describe("H200", "H200")
+    begin(path, resume=True).add(make_row(OURS, "0/0", 1.0))
+    describe("H200")
+    assert begin(path, resume=True).rows, "one of the same two"
+    describe("H100")
+    with pytest.raises(LaunchError, match="measured on H200, and here is H100"):
+        begin(path, resume=True)
+    assert begin(path, resume=False).rows == []
 
 
 def test_what_the_machine_cannot_do_is_refused(tmp_path, monkeypatch, capsys):

@@ -21,8 +21,9 @@ from benchmarks.loras.local_lane import LocalLane
 from benchmarks.loras.profiling import Lateness
 from benchmarks.loras.quality_table import count_lost_points, tabulate
 from benchmarks.loras.rows import Rows, arrange, is_same
+from benchmarks.loras.services import SERVICES
 from benchmarks.loras.studio import Studio, spread
-from benchmarks.loras.trace import SERVICES, draw_requests
+from benchmarks.loras.trace import draw_requests
 from benchmarks.runs import GrowingReport
 from benchmarks.similarity import measure_cosine, measure_ssim
 from commands import profile_loras

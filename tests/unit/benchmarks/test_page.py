@@ -39,19 +39,29 @@ def test_what_is_missing_is_said_with_its_command(tmp_path):
 def test_measured_stands_beside_published(tmp_path):
     rows = [
         {
-            **describe_row(system, AddOns(1, 1), 50, {}),
+            **describe_row(system, add_ons, 50, {"layout": layout, "lane": {}}),
             **summarise([Answered(seconds, {"seconds": {}})], gpus),
             "peak_memory_gb": [20.0],
         }
-        for system, seconds, gpus in ((STOCK, 12.0, 1), (OURS, 2.0, 2))
+        for system, add_ons, seconds, gpus, layout in (
+            (STOCK, AddOns(1, 1), 12.0, 1, "one GPU"),
+            (STOCK, AddOns(0, 0), 3.6, 1, "one GPU"),
+            (OURS, AddOns(1, 1), 2.4, 1, "one GPU"),
+            (OURS, AddOns(1, 1), 2.0, 2, "two GPUs"),
+        )
     ]
     bars = {name: bar.as_json() for name, bar in judge(rows).items()}
     report = {"benchmark": "grid", "checkpoint": "sdxl", "note": "", "bars": bars, "runs": [RUN], "rows": rows}
     (tmp_path / "grid.json").write_text(json.dumps(report))
     text = write_page(tmp_path)
-    line = next(line for line in text.splitlines() if line.startswith("| 1/1 "))
-    cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells == ["1/1", "7.57", "5.40 (4)", "1.89 (4)", "4.02×", "12.00", "–", "2.00 (2)", "6.00×", "–"]
+    lines = [line for line in text.splitlines() if line.startswith("| 1/1 ")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    published = ["1/1", "7.57 (1)", "5.40 (4)", "1.89 (4)", "4.02×", "1.00×", "12.00 (1)", "–"]
+    assert cells == [
+        [*published, "2.40 (1)", "5.00×", "5.00×", "–"],
+        [*published, "2.00 (2)", "6.00×", "3.00×", "–"],
+    ]
+    assert "takes 1.25 times as long here (NVIDIA H200" in text
     assert "H800" in text and "Here: NVIDIA H200; sdxl" in text
     assert "`scripts/benchmark grid --steps 50` on 2 × NVIDIA H200; torch 2.11.0" in text
     promises = text.split("## ")[1]

@@ -23,12 +23,15 @@ from benchmarks.serving.checkpoints import (
     make_request,
 )
 from benchmarks.serving.client import DATA_TYPES
+from benchmarks.serving.deployment import Deployment
 from benchmarks.serving.load import format_input_data, read_export
 from benchmarks.serving.memory import MemoryWatch
 from benchmarks.serving.pipelines.hot_swapping import HotSwappingDiffusers
 from benchmarks.serving.pipelines.stock import StockDiffusers
 from benchmarks.serving.repositories import SystemRepository, Tuning, write_diffusers, write_ours
-from benchmarks.serving.systems import BEST, PUBLISHED, AddOns
+from benchmarks.serving.systems import BEST, OURS, PUBLISHED, STOCK, AddOns
+from commands.benchmark import parse_options
+from launch.problems import LaunchError
 from launch.progress import Progress
 from shapes.checkpoint import controlnet_folder, lora_file, pipeline_folder
 from swiftdiffusion.denoising.stopwatch import Stopwatch
@@ -36,6 +39,7 @@ from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.placement import Placement
 from swiftdiffusion.request.limits import Limits
 from swiftdiffusion.request.parse import parse_request
+from swiftdiffusion_build.placement.gpus import describe_gpus
 from swiftdiffusion_build.placement.server_placement import ServerPlacement
 
 CONTROLNETS = {name: controlnet_folder(name) for name in ("edges", "layout")}
@@ -115,6 +119,32 @@ def test_our_repository_has_what_is_asked_of_it(tmp_path, adapters):
     assert "lora_bound" not in vae
     assert (repository.models / "controlnet_layout" / "1").is_dir()
     assert repository.count_gpus(["edges"]) == 1
+
+
+def test_a_deployment_tells_how_many_gpus_it_is_on(tmp_path, monkeypatch):
+    gpus = describe_gpus(2, 80)
+    monkeypatch.setattr("benchmarks.serving.deployment.find_gpus", lambda: gpus)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: len(gpus))
+
+    def describe(system: str, *arguments: str) -> dict[str, object]:
+        options = parse_options(["grid", "--checkpoint-folder", str(tmp_path), "--checkpoint", "shapes", *arguments])
+        with Progress("preparing") as progress:
+            return Deployment(options, progress).describe(system)
+
+    assert describe(OURS) == {"layout": "two GPUs", "lane": {}}
+    assert describe(OURS, "--gpus", "1") == {"layout": "one GPU", "lane": {}}
+    lane = {"second_gpu": "cuda:1"}
+    assert describe(OURS, "--gpus", "1", "--lane", "second_gpu=cuda:1") == {"layout": "two GPUs", "lane": lane}
+    assert describe(STOCK) == {"layout": "one GPU", "lane": {}}
+    file = tmp_path / "near.toml"
+    file.write_text("text_encoder = 0\nvae_decoder = 0\n[lanes]\nfirst = 0\n[controlnets]\n")
+    with pytest.raises(LaunchError, match="no 'edges'"):
+        describe(OURS, "--placement", str(file))
+    file.write_text(file.read_text() + "edges = 0\nlayout = 0\nedges_again = 0\n")
+    assert describe(OURS, "--placement", str(file)) == {"layout": "one GPU", "lane": {"placement": "near"}}
+    monkeypatch.setattr("benchmarks.serving.deployment.find_gpus", tuple)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert [describe(system)["layout"] for system in (OURS, BEST)] == ["no GPU", "no GPU"]
 
 
 def test_gpus_are_counted_where_work_is_done():

@@ -62,26 +62,31 @@ def test_failures_and_hits_are_counted():
     assert summarise(replies[2:], None, None)["p95_s"] is None
 
 
+PLACE = {"layout": "one GPU", "lane": {}}
+
+
 def make_row(system: str, load: float, per_minute: float, p95_s: float, failures: int = 0):
     figures = dict.fromkeys(
         ("rate_per_minute", "p50_s", "p99_s", "queue_s", "in_the_weights_share", "host_cache_share")
     )
     failed = {"full": failures} if failures else {}
     own = {"images_per_minute": per_minute, "p95_s": p95_s, "failures": failed}
-    return {**describe_row(system, "A", load, 30), **figures, **own}
+    return {**describe_row(system, "A", load, 30, PLACE), **figures, **own}
 
 
 def test_throughput_is_the_most_within_twice_the_unloaded_tail():
     rows = [make_row("ours", 0.0, 10, 1.0), make_row("ours", 0.5, 20, 1.9), make_row("ours", 0.7, 30, 2.0)]
-    assert find_throughput(rows, "ours", "A") == 30
-    assert find_throughput([*rows, make_row("ours", 0.9, 40, 2.1)], "ours", "A") == 30
-    assert find_throughput([*rows, make_row("ours", 0.9, 40, 1.0, failures=1)], "ours", "A") == 30
-    assert find_throughput(rows[1:], "ours", "A") is None
-    assert find_throughput(rows[:1], "ours", "A") is None
+    assert find_throughput(rows, "ours", "A", "one GPU") == 30
+    assert find_throughput([*rows, make_row("ours", 0.9, 40, 2.1)], "ours", "A", "one GPU") == 30
+    assert find_throughput([*rows, make_row("ours", 0.9, 40, 1.0, failures=1)], "ours", "A", "one GPU") == 30
+    assert find_throughput(rows[1:], "ours", "A", "one GPU") is None
+    assert find_throughput(rows[:1], "ours", "A", "one GPU") is None
     rows += [make_row("stock", 0.0, 5, 2.0), make_row("stock", 0.5, 10, 4.0)]
     bars = judge(rows)
-    assert (bars["throughput_A_stock"].figure, bars["throughput_A_best"].figure) == (3.0, None)
-    assert "| A, diffusers, stock | one by one |" in format_rows(rows, bars)
+    assert (bars["throughput_A_stock_one_GPU"].figure, bars["throughput_A_best_one_GPU"].figure) == (3.0, None)
+    assert "| A, diffusers, stock, one GPU | one by one |" in format_rows(rows, bars)
+    two = [{**row, "layout": "two GPUs"} for row in rows if row["system"] == "ours"]
+    assert judge([*rows, *two[1:]])["throughput_A_stock_two_GPUs"].figure is None, "rows of another layout don't count"
     chart = draw_rows(rows, "sdxl")
     assert chart is not None
     assert chart.width > 500

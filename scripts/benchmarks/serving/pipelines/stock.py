@@ -68,8 +68,9 @@ class StockDiffusers:
                     **control,
                 ).images[0]
         finally:
-            with stopwatch("loras"):
-                self.unload_loras()
+            if request.loras:
+                with stopwatch("loras"):
+                    self.unload_loras()
         return np.asarray(picture)
 
     def load_loras(self, uses: Sequence[LoraUse]) -> None:
