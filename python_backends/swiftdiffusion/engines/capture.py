@@ -5,6 +5,8 @@ See https://pytorch.org/docs/stable/notes/cuda.html#cuda-graphs for what a graph
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -39,16 +41,17 @@ class Capture:
                 network.step(*moving_inputs, network.prepare(*steady))
         torch.cuda.current_stream().wait_stream(stream)
 
-        pool = torch.cuda.graph_pool_handle()
-        self._prepare = torch.cuda.CUDAGraph() if network.steady else None
-        if self._prepare is None:
-            prepared = network.prepare()
-        else:
-            with torch.cuda.graph(self._prepare, pool=pool, stream=stream, capture_error_mode="thread_local"):
-                prepared = network.prepare(*steady)
-        self._step = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._step, pool=pool, stream=stream, capture_error_mode="thread_local"):
-            self._results = network.step(*moving_inputs, prepared)
+        with _own_workspace():
+            pool = torch.cuda.graph_pool_handle()
+            self._prepare = torch.cuda.CUDAGraph() if network.steady else None
+            if self._prepare is None:
+                prepared = network.prepare()
+            else:
+                with torch.cuda.graph(self._prepare, pool=pool, stream=stream, capture_error_mode="thread_local"):
+                    prepared = network.prepare(*steady)
+            self._step = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._step, pool=pool, stream=stream, capture_error_mode="thread_local"):
+                self._results = network.step(*moving_inputs, prepared)
         self._prepared = prepared  # its memory is the step's to read
         self._seen: list[Any] = [None] * len(tensors)
         for result in tree_flatten(self._results)[0]:
@@ -75,6 +78,20 @@ class Capture:
     def forget(self) -> None:
         """Take the next call's steady inputs for new."""
         self._seen = [None] * len(self._seen)
+
+
+@contextmanager
+def _own_workspace() -> Iterator[None]:
+    """Have cuBLAS take its workspace from the graphs' memory, where it lives and goes with them.
+
+    torch keeps one for each of the 32 streams that it deals in turn, for good: 32 MB each on Hopper, and two captures
+    that were dealt the same stream would share it, whatever streams they are replayed on.
+    """
+    torch._C._cuda_clearCublasWorkspaces()
+    try:
+        yield
+    finally:
+        torch._C._cuda_clearCublasWorkspaces()
 
 
 def _keep(value: Any) -> Any:
