@@ -7,6 +7,7 @@ from swiftdiffusion.controlnets.catalogue import Catalogue
 from swiftdiffusion.engines.torch_engine import TorchEngine
 from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.lane import Lane, LaneConfiguration
+from swiftdiffusion.networks.unet import Encoder
 from swiftdiffusion.placement import NetworkConfiguration, Placement, choose_second
 from swiftdiffusion.services.controlnet import ControlNetConfiguration, ControlNetService
 from swiftdiffusion.services.vae_decoder import VaeDecoderConfiguration, VaeDecoderService
@@ -33,11 +34,12 @@ def test_no_more_is_warmed_up_than_is_kept():
 
 
 def test_every_model_warms_up(tmp_path, monkeypatch):
-    called: list[tuple[str, tuple[int, ...]]] = []
+    called: list[tuple[str, tuple[int, ...], int | None]] = []
     run = TorchEngine.__call__
 
     def watch(engine, *inputs):
-        called.append((type(engine._network).__name__, tuple(inputs[0].shape)))
+        prompts = len(inputs[2]) if isinstance(engine._network, Encoder) else None
+        called.append((type(engine._network).__name__, tuple(inputs[0].shape), prompts))
         return run(engine, *inputs)
 
     monkeypatch.setattr(TorchEngine, "__call__", watch)
@@ -58,12 +60,16 @@ def test_every_model_warms_up(tmp_path, monkeypatch):
     )
     lane.close()
     assert called == [
-        ("VaeDecoder", (1, 4, 32, 24)),
-        ("ControlNet", (2, 4, 32, 24)),
-        ("UNetEncoder", (2, 4, 32, 24)),
-        ("UNetDecoder", (2, 96, 8, 6)),  # with ControlNets' residuals and without
-        ("UNetDecoder", (2, 96, 8, 6)),
-        ("Advance", (2, 4, 32, 24)),
+        ("VaeDecoder", (1, 4, 32, 24), None),
+        ("ControlNet", (2, 4, 32, 24), 2),  # with a negative prompt and without
+        ("ControlNet", (2, 4, 32, 24), 1),
+        ("UNetEncoder", (2, 4, 32, 24), 2),
+        ("UNetDecoder", (2, 96, 8, 6), None),  # with ControlNets' residuals and without
+        ("UNetDecoder", (2, 96, 8, 6), None),
+        ("UNetEncoder", (2, 4, 32, 24), 1),
+        ("UNetDecoder", (2, 96, 8, 6), None),
+        ("UNetDecoder", (2, 96, 8, 6), None),
+        ("Advance", (2, 4, 32, 24), None),
     ]
 
 

@@ -140,7 +140,7 @@ def measure_failures(
 
 
 def summarise(trials: list[Trial], usages: list[Usage]) -> dict[str, Any]:
-    """The figures of all kills so far; memory counts from after the first, whose repair made what is kept."""
+    """The figures of all kills so far."""
     return {
         "kills": len(trials),
         "timeout_s": TIMEOUT_S,
@@ -156,7 +156,7 @@ def summarise(trials: list[Trial], usages: list[Usage]) -> dict[str, Any]:
         "repairs_s": [trial.repair_s for trial in trials],
         "refused": [trial.refused for trial in trials],
         "sentences": sorted({trial.sentence for trial in trials}),
-        **describe_growth(usages, since=1),
+        **describe_growth(usages),
     }
 
 

@@ -86,7 +86,7 @@ def judge(rows: Sequence[Row]) -> dict[str, Bar]:
         ),
         **{
             f"kills_{kind}_growth": Bar(
-                failure(f"{kind}_growth"), limit.more, f"growth over all kills: {limit.meaning}"
+                failure(f"{kind}_growth"), limit.more, f"growth over the second half of the kills, {limit.meaning}"
             )
             for kind, limit in GROWTH.items()
         },

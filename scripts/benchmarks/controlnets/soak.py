@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.controlnets.asking import ask_once, compose
 from benchmarks.controlnets.repository import choose_first, choose_last, link_controlnet, write_shared
 from benchmarks.controlnets.rows import SOAK, describe_row, read_figure
-from benchmarks.controlnets.usage import describe_trend, read_usage
+from benchmarks.controlnets.usage import describe_growth, read_usage
 from benchmarks.runs import GrowingReport
 from benchmarks.serving.checkpoints import ServedCheckpoint
 from benchmarks.serving.deployment import serve_repository
@@ -67,7 +67,7 @@ def measure_soak(
             "evictions": count_evictions(asked),
             "transports": sorted(transports),
             "gpus": [*choose_last(gpus), *choose_first(gpus)] if gpus else [],
-            **describe_trend(usages),
+            **describe_growth(usages),
         }
     )
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +16,6 @@ from benchmarks.controlnets.processes import find_descendants, is_server, read_h
 SHARED_MEMORY = Path("/dev/shm")
 QUERY = ("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits")
 MEBIBYTE = 2**20
-FEW = 3
 
 
 class Usage(NamedTuple):
@@ -57,35 +55,18 @@ def read_usage(but: str = "") -> Usage:
     )
 
 
-def describe_growth(usages: Sequence[Usage], since: int) -> dict[str, Any]:
-    """The series of each kind, and how far its end is above where it was from the one numbered `since` on.
-
-    Both are medians of a few, since a new process holds a little more or less than the one before.
-    """
-
-    def grow(series: Sequence[float]) -> float:
-        settled = series[min(since, len(series) - 1) :]
-        few = max(1, min(FEW, len(settled) // 2))
-        return median(settled[-few:]) - median(settled[:few])
-
-    return _describe(usages, grow)
-
-
-def describe_trend(usages: Sequence[Usage]) -> dict[str, Any]:
+def describe_growth(usages: Sequence[Usage]) -> dict[str, Any]:
     """The series of each kind, and how far the straight line through its second half rises.
 
-    What processes hold goes up and down, so that two of its values say little; what leaks rises all the time.
+    What processes hold goes up and down, so that two of its values say little, and in the beginning what they keep
+    grows; what leaks rises all the time.
     """
-    return _describe(usages, lambda series: _rise(series[len(series) // 2 :]))
-
-
-def _describe(usages: Sequence[Usage], grow: Callable[[Sequence[float]], float]) -> dict[str, Any]:
     described: dict[str, Any] = {}
     for place, kind in enumerate(KINDS):
         series = [usage[place] for usage in usages]
         known = [value for value in series if value is not None]
         described[kind] = series
-        described[f"{kind}_growth"] = round(grow(known), 2) + 0.0 if known else None  # and no -0.0
+        described[f"{kind}_growth"] = round(_rise(known[len(known) // 2 :]), 2) + 0.0 if known else None  # and no -0.0
     return described
 
 

@@ -29,7 +29,7 @@ from benchmarks.controlnets.rows import (
 )
 from benchmarks.controlnets.soak import MOST, count_evictions, count_room, draw_names, link_controlnets
 from benchmarks.controlnets.steps import Counts, compare_pictures, summarise
-from benchmarks.controlnets.usage import Usage, describe_growth, describe_trend
+from benchmarks.controlnets.usage import Usage, describe_growth
 from benchmarks.runs import GrowingReport
 from benchmarks.serving.checkpoints import prepare_checkpoint
 from commands.benchmark import parse_options, work
@@ -59,7 +59,7 @@ def make_rows(**changes):
     others = [
         describe_row(DATA_PATH, "far") | {"step_ms": 0.31},
         describe_row(FAILURES, "kill") | summarise_trials([trial] * 20, usages),
-        describe_row(SOAK, "random") | {"requests": 200, "right": 199} | describe_trend(usages),
+        describe_row(SOAK, "random") | {"requests": 200, "right": 199} | describe_growth(usages),
     ]
     return [row | changes.get(row["name"], {}) for row in (*steps, *pictures, *others)]
 
@@ -197,22 +197,14 @@ def make_usages(*figures):
     return [Usage(figure, 1.0, 2.0, 3, 4.0, 5) for figure in figures]
 
 
-def test_growth_is_counted_from_where_memory_has_settled():
-    growth = describe_growth(make_usages(10.0, 30.0, 35.0), since=1)
-    assert (growth["gpus_mib_growth"], growth["shared_mib_growth"]) == (5.0, 0.0)
-    assert growth["gpus_mib"] == [10.0, 30.0, 35.0]
-    assert describe_growth(make_usages(None, None), since=1)["gpus_mib_growth"] is None
-    assert describe_growth(make_usages(1.0, 3.0), since=1)["gpus_mib_growth"] == 0
-    one_more_for_once = describe_growth(make_usages(10.0, 30.0, 30.0, 31.0, 30.0, 32.0, 50.0, 32.0), since=1)
-    assert one_more_for_once["gpus_mib_growth"] == 2.0
-
-
 def test_a_leak_rises_all_the_time_and_what_comes_and_goes_does_not():
-    leaking = describe_trend(make_usages(*(100.0 + 2 * number for number in range(20))))
+    leaking = describe_growth(make_usages(*(100.0 + 2 * number for number in range(20))))
     assert leaking["gpus_mib_growth"] == pytest.approx(18)
-    swinging = describe_trend(make_usages(*([0.0] * 20 + [100.0, 130.0] * 10)))
+    swinging = describe_growth(make_usages(*([0.0] * 20 + [100.0, 130.0] * 10)))
     assert abs(swinging["gpus_mib_growth"]) < 5
-    assert describe_trend(make_usages(1.0))["gpus_mib_growth"] == 0
+    assert describe_growth(make_usages(1.0))["gpus_mib_growth"] == 0
+    nothing_known = describe_growth(make_usages(None, None))
+    assert (nothing_known["gpus_mib"], nothing_known["gpus_mib_growth"]) == ([None, None], None)
 
 
 def test_what_is_measured_on_another_machine_is_not_compared():
