@@ -1,8 +1,6 @@
 """The placement file.
 
-It is TOML, for people write it and keep it beside their configurations: it has comments, which JSON lacks, and no
-nesting to get wrong. tomlkit reads it on every Python that we support, tells the line of a mistake, and writes the
-planner's reasons into it as comments.
+People write it and keep it beside their configurations; the planner's reasons stand in it as comments.
 
     text_encoder = 0          # a GPU, as CUDA counts them
     vae_decoder = 0
@@ -24,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
-from tomlkit.exceptions import TOMLKitError
 
-from swiftdiffusion.errors import InvalidArgument, NotFound, shorten
+from swiftdiffusion.errors import InvalidArgument, shorten
 from swiftdiffusion_build.placement.server_placement import CPU, Gpus, ServerPlacement
+from swiftdiffusion_build.toml_file import read_toml
 
 SINGLE = ("text_encoder", "vae_decoder")
 TABLES = ("lanes", "controlnets")
@@ -41,16 +39,7 @@ def read_placement(path: Path) -> ServerPlacement:
         NotFound: there is no file that can be read.
         InvalidArgument: it is no TOML, or says something that no machine could serve.
     """
-    try:
-        content = tomlkit.parse(path.read_bytes()).unwrap()
-    except OSError as error:
-        raise NotFound(f"placement {path} cannot be read: {error.strerror}") from None
-    except (TOMLKitError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"placement {path} is no TOML: {error}") from None
-    try:
-        return _interpret(content)
-    except InvalidArgument as error:
-        raise InvalidArgument(f"placement {path}: {error}") from None
+    return read_toml(path, "placement", _interpret)
 
 
 def format_placement(placement: ServerPlacement, reasons: Iterable[str] = ()) -> str:

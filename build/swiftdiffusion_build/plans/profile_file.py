@@ -1,4 +1,4 @@
-"""The profiles file: TOML, a table for each optimisation profile, for the reasons that the placement file has.
+"""The profiles file, which has a table for each optimisation profile.
 
 [square]                    # one size: the fastest
 batch = 2                   # a picture with guidance is a batch of two
@@ -18,12 +18,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import tomlkit
-from tomlkit.exceptions import TOMLKitError
-
 from swiftdiffusion.engines.tensorrt.records import Profile, Size
-from swiftdiffusion.errors import InvalidArgument, NotFound, shorten
+from swiftdiffusion.errors import InvalidArgument, shorten
 from swiftdiffusion_build.plans.profiles import PREVIEWS, PROMPTS
+from swiftdiffusion_build.toml_file import read_toml
 
 KEYS = ("batch", "height", "width")
 STEP = 8  # pixels: requests are refused otherwise
@@ -37,16 +35,7 @@ def read_profiles(path: Path) -> tuple[Profile, ...]:
         NotFound: there is no file that can be read.
         InvalidArgument: it is no TOML, or says something of which no plan can be built.
     """
-    try:
-        content = tomlkit.parse(path.read_bytes()).unwrap()
-    except OSError as error:
-        raise NotFound(f"profiles {path} cannot be read: {error.strerror}") from None
-    except (TOMLKitError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"profiles {path} is no TOML: {error}") from None
-    try:
-        return _interpret(content)
-    except InvalidArgument as error:
-        raise InvalidArgument(f"profiles {path}: {error}") from None
+    return read_toml(path, "profiles", _interpret)
 
 
 def _interpret(content: Mapping[str, Any]) -> tuple[Profile, ...]:
