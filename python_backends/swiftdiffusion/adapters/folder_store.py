@@ -19,7 +19,10 @@ from swiftdiffusion.errors import InvalidArgument, NotFound, Unavailable
 
 
 class FolderStore:
-    """Every ``<name>.safetensors`` in one folder, looked up anew each time.
+    """Every ``<name>.safetensors`` in one folder, looked up anew each time. Thread-safe.
+
+    A folder of thousands takes milliseconds to list, so that is done only for names that the last listing had not, or
+    whose file is gone. A path always comes from a listing.
 
     Links are followed, wherever they lead: model hubs and mounted volumes lay folders out as links,
     only the folder's owner can make one, and what it leads to must still be a LoRA that fits to have
@@ -32,6 +35,7 @@ class FolderStore:
             raise InvalidArgument(f"LoRA folder {str(folder)!r} is not a folder that can be read.")
         self._folder = folder
         self._size_limit = size_limit
+        self._paths: dict[str, str] = {}  # by the files' names, of the last listing
 
     def names(self) -> list[str]:
         """See `AdapterStore`."""
@@ -41,17 +45,13 @@ class FolderStore:
     def find(self, name: str) -> AdapterFile:
         """See `AdapterStore`."""
         check_name(name)
-        listing = self._list()
-        entry = listing.get(name + SUFFIX)
-        if entry is None:
-            refuse_pickles(name, listing)
-            raise self._unknown(name)
-        try:
-            file = _describe(name, Path(entry.path))
-        except OSError:  # it vanished between the listing and now, or is a link to nothing
-            raise self._unknown(name) from None
+        file = self._find_listed(name)
         if file is None:
-            raise self._unknown(name)
+            listing = self._list()
+            file = self._find_listed(name)
+            if file is None:
+                refuse_pickles(name, listing)
+                raise self._unknown(name)
         check_size(name, file.size, self._size_limit)
         return file
 
@@ -85,9 +85,18 @@ class FolderStore:
     def _list(self) -> dict[str, os.DirEntry[str]]:
         try:
             with os.scandir(self._folder) as entries:
-                return {entry.name: entry for entry in entries}
+                listing = {entry.name: entry for entry in entries}
         except OSError as error:
             raise Unavailable(f"The LoRA folder cannot be listed: {error.strerror}.") from error
+        self._paths = {name: entry.path for name, entry in listing.items()}
+        return listing
+
+    def _find_listed(self, name: str) -> AdapterFile | None:
+        path = self._paths.get(name + SUFFIX)
+        try:
+            return None if path is None else _describe(name, Path(path))
+        except OSError:  # it vanished since, or is a link to nothing
+            return None
 
     def _unknown(self, name: str) -> NotFound:
         return describe_unknown(name, self.names())

@@ -1,4 +1,5 @@
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,30 @@ def test_new_and_changed_files_are_seen(folder: Path) -> None:
     os.utime(replacement, ns=(modified, modified))
     replacement.rename(folder / "night.safetensors")
     assert store.find("night") != old
+
+
+def test_a_folder_is_listed_only_for_what_was_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, scan = FolderStore(folder), os.scandir
+    listed: list[Path] = []
+
+    def watch(path: Path) -> Iterator[os.DirEntry[str]]:
+        listed.append(path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", watch)
+    for name in ("night", "ink.v1.2", "night"):
+        store.find(name)
+    assert len(listed) == 1
+    (folder / "new.safetensors").write_bytes(b"new")
+    assert store.find("new").size == 3 and len(listed) == 2
+    (folder / "night.safetensors").unlink()
+    with pytest.raises(NotFound):
+        store.find("night")
+
+
+def test_a_pickle_beside_the_file_does_no_harm(folder: Path) -> None:
+    (folder / "night.pt").write_bytes(b"")
+    assert FolderStore(folder).find("night").size == 5
 
 
 @pytest.mark.parametrize(
