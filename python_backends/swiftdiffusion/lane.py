@@ -136,10 +136,12 @@ class Lane:
         """Check a request before any work, its LoRAs' files included.
 
         Raises:
-            SwiftDiffusionError: as `parse_request`, `make_plan`, `Catalogue.require` and `LoraLoader.inspect` do.
+            SwiftDiffusionError: as `parse_request`, `make_plan`, `UNets.require_size`, `Catalogue.require` and
+                `LoraLoader.inspect` do.
         """
         request = parse_request(tensors, self._configuration, self._catalogue.names)
         self._plan(request.scheduler, request.steps)
+        self._unets.require_size(request.guided, request.height, request.width)
         for use in request.controls:
             self._catalogue.require(use.name)
         loras = tuple(self._loader.inspect(lora.name) for lora in request.loras)

@@ -72,6 +72,13 @@ class UNets:
         """How many values a ControlNet gives in a step for samples [batch, 4, height, width]."""
         return self._network.count_residuals(batch, height, width)
 
+    def require_size(self, guided: bool, height: int, width: int) -> None:
+        """Raise `InvalidArgument` for a picture that the engines were not made for."""
+        batch = 2 if guided and len(self._twins) == 1 else 1
+        for twin in self._twins:
+            for engine in (twin.encoder, twin.decoder):
+                engine.require_size(batch, height, width)
+
     def share(self, conditioning: Conditioning) -> list[Share]:
         """Who predicts which rows of the guidance batch, in its order; a picture without guidance is not shared."""
         first, *others = self._twins

@@ -30,6 +30,9 @@ class Engine(Protocol):
     def open(self, *inputs: Any) -> Session:
         """Begin a picture's steps on these inputs, of which only the steady ones stay; see `Session`."""
 
+    def require_size(self, batch: int, height: int, width: int) -> None:
+        """Raise `InvalidArgument` for a batch of pictures of so many pixels that it was not made for."""
+
     def parameters(self) -> Mapping[str, Tensor]:
         """The live weights by the names that they have in the checkpoint; written in order with the calls."""
 

@@ -31,6 +31,9 @@ class TorchEngine:
         steady = inputs[len(inputs) - self._network.steady :]
         return SimpleSession(torch.inference_mode()(self._network.step), (self._network.prepare(*steady),))
 
+    def require_size(self, batch: int, height: int, width: int) -> None:
+        """It takes any."""
+
     def parameters(self) -> Mapping[str, Tensor]:
         """The live weights by name."""
         return self._weights

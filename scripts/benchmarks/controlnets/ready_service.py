@@ -39,6 +39,9 @@ class ReadyEngine:
         """The residuals."""
         return self._residuals
 
+    def require_size(self, batch: int, height: int, width: int) -> None:
+        """It takes any."""
+
     def parameters(self) -> dict[str, Tensor]:
         """None."""
         return {}

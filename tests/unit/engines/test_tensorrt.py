@@ -12,7 +12,7 @@ import torch
 from swiftdiffusion.engines import make_engine
 from swiftdiffusion.engines.tensorrt.engine import complete_shapes, fill, require_fresh
 from swiftdiffusion.engines.tensorrt.library import _load, load_tensorrt
-from swiftdiffusion.engines.tensorrt.profiles import find_profile, read_ranges
+from swiftdiffusion.engines.tensorrt.profiles import find_profile, read_ranges, require_size
 from swiftdiffusion.engines.tensorrt.records import (
     GraphRecord,
     PlanRecord,
@@ -231,6 +231,16 @@ def test_the_narrowest_profile_that_fits_is_taken():
     )
     with pytest.raises(InvalidArgument, match=sentence):
         find(9, 64, 64)
+
+
+def test_a_size_that_no_profile_takes_is_known_beforehand(record):
+    require_size(record.profiles, Size(2, 128, 192))
+    sentence = (
+        "2 samples of width 200 and height 128 fit no profile of the plan; allowed, as samples x height x width: "
+        r"any \(1x64x64 to 8x256x192\)"
+    )
+    with pytest.raises(InvalidArgument, match=sentence):
+        require_size(record.profiles, Size(2, 128, 200))
 
 
 def test_ranges_are_the_plans_own():

@@ -16,8 +16,14 @@ from torch import Tensor
 from swiftdiffusion.engines.session import Session, SimpleSession
 from swiftdiffusion.engines.tensorrt.execution import Execution
 from swiftdiffusion.engines.tensorrt.library import TensorRt, load_tensorrt
-from swiftdiffusion.engines.tensorrt.profiles import find_profile, read_ranges
-from swiftdiffusion.engines.tensorrt.records import PlanRecord, digest_configuration, digest_weights, read_plan_record
+from swiftdiffusion.engines.tensorrt.profiles import find_profile, read_ranges, require_size
+from swiftdiffusion.engines.tensorrt.records import (
+    PlanRecord,
+    Size,
+    digest_configuration,
+    digest_weights,
+    read_plan_record,
+)
 from swiftdiffusion.engines.tensorrt.refitting import LiveWeights, WeightRefitter
 from swiftdiffusion.errors import InvalidArgument, Unavailable
 from swiftdiffusion.networks.network import Network
@@ -95,6 +101,10 @@ class TensorRtEngine:
         execution.run()
         current.wait_stream(self._stream)
         return tuple(execution.outputs[name] for name in self._record.graph.outputs)
+
+    def require_size(self, batch: int, height: int, width: int) -> None:
+        """Raise `InvalidArgument` for a batch of pictures that no profile takes."""
+        require_size(self._record.profiles, Size(batch, height, width))
 
     def parameters(self) -> Mapping[str, Tensor]:
         """The live weights by name; those that can be refitted are on the GPU."""

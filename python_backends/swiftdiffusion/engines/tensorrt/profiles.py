@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from swiftdiffusion.engines.tensorrt.records import Profile
+from swiftdiffusion.engines.tensorrt.records import Profile, Size
 from swiftdiffusion.errors import InvalidArgument
 
 Shape = tuple[int, ...]
@@ -43,6 +43,15 @@ def find_profile(profiles: Sequence[Profile], ranges: Sequence[Ranges], shapes: 
         f"no profile of the plan takes these sizes: {name!r} is {tuple(shapes[name])}; allowed: {low} to {high}; "
         f"the profiles are {', '.join(map(str, profiles))}"
     )
+
+
+def require_size(profiles: Sequence[Profile], size: Size) -> None:
+    """Raise `InvalidArgument` for a size that no profile takes; names those that there are."""
+    if not any(profile.takes(size) for profile in profiles):
+        raise InvalidArgument(
+            f"{size.batch} samples of width {size.width} and height {size.height} fit no profile of the plan; "
+            f"allowed, as samples x height x width: {', '.join(map(str, profiles))}"
+        )
 
 
 def _fits(shape: Sequence[int], low: Sequence[int], high: Sequence[int]) -> bool:
