@@ -21,6 +21,10 @@ def geglu_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Returns:
         [..., n]: values · GELU(gates), GELU by erf.
     """
+    return _project_and_gate(x, weight, bias)
+
+
+def _project_and_gate(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return geglu(functional.linear(x, weight, bias))
 
 
@@ -29,7 +33,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     from swiftdiffusion_operators.kernels import geglu_linear as kernel
 
     if not kernel.fits(x, weight):
-        return geglu(functional.linear(x, weight, bias))
+        return _project_and_gate(x, weight, bias)
     return kernel.run(x, weight, bias)
 
 

@@ -19,8 +19,8 @@ TILE = 4096  # elements that one program holds at a time
 PROGRAMS = 512  # about so many gather statistics: four for each of a large GPU's multiprocessors
 WIDEST_BLOCK = 256  # channels
 GATHERED_CHANNELS, GATHERED_PIXELS = 32, 64  # that a gathering program of channels-last pictures holds at a time
+STAGES = 3  # of these tiles are on their way at once: gathering waits for memory alone
 SEAMS = 32  # where a second picture's channels may begin: at multiples of so many
-STAGES = 3  # of them on their way at once: gathering waits for memory alone
 
 
 @triton.jit
@@ -193,7 +193,8 @@ class Extent:
     @property
     def block(self) -> int:
         """Channels that a program applies them to: the widest power of two that divides both pictures'."""
-        even = (self.channels | self.seam) & -(self.channels | self.seam)
+        both = self.channels | self.seam
+        even = both & -both
         return min(even, WIDEST_BLOCK) if even >= 32 else min(triton.next_power_of_2(self.channels), 64)
 
 

@@ -8,19 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from swiftdiffusion.daemon_threads import DaemonThreads
 from swiftdiffusion.engines.capture import Capture
 from swiftdiffusion.engines.captures import Captures
+from swiftdiffusion.engines.capturing import capture_alone
 from swiftdiffusion.engines.session import Session
 from swiftdiffusion.engines.torch_engine import TorchEngine
 from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.networks.fused import fuse
 from swiftdiffusion.networks.network import Network
 from swiftdiffusion.placement import Placement
-
-# One thread makes all of a process's captures, one after the other: torch keeps cuDNN's plans of attention for each
-# thread, and a thread that is there for one request would compile its own and throw them away.
-_CAPTURING = DaemonThreads(1, "capturing")
 
 
 class CudaGraphEngine(TorchEngine):
@@ -63,17 +59,7 @@ class CudaGraphEngine(TorchEngine):
         self._captures.forget()
 
     def _borrow(self, inputs: tuple[Any, ...]) -> Capture:
-        return self._captures.borrow(_describe(inputs), lambda: self._capture(inputs))
-
-    def _capture(self, inputs: tuple[Any, ...]) -> Capture:
-        stream = torch.cuda.current_stream()
-
-        @torch.inference_mode()
-        def make() -> Capture:
-            with torch.cuda.stream(stream):
-                return Capture(self._network, inputs)
-
-        return _CAPTURING.submit(make).result()
+        return self._captures.borrow(_describe(inputs), lambda: capture_alone(lambda: Capture(self._network, inputs)))
 
 
 class CaptureSession:

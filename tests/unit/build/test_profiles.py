@@ -18,7 +18,7 @@ from sdxl.architecture import (
     describe_vae,
 )
 from swiftdiffusion.engines.tensorrt.records import Profile, Size
-from swiftdiffusion.errors import InvalidArgument, NotFound
+from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.networks.controlnet import ControlNet
 from swiftdiffusion.networks.unet import UNetDecoder, UNetEncoder
 from swiftdiffusion.networks.vae_decoder import VaeDecoder
@@ -92,14 +92,6 @@ def test_the_file_of_the_readme_is_one(read):
 def test_what_no_plan_can_be_built_for_is_refused(read, text, sentence):
     with pytest.raises(InvalidArgument, match=rf"profiles .*profiles\.toml.*{sentence}"):
         read(text)
-
-
-def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path):
-    with pytest.raises(NotFound, match=r"profiles .*none\.toml cannot be read: No such file"):
-        read_profiles(tmp_path / "none.toml")
-    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(InvalidArgument, match=r"bytes\.toml is no TOML"):
-        read_profiles(tmp_path / "bytes.toml")
 
 
 def test_the_defaults_for_sdxl():

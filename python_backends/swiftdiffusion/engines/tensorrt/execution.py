@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from swiftdiffusion.engines.capturing import capture_alone
 from swiftdiffusion.engines.tensorrt.library import TensorRt
 from swiftdiffusion.engines.tensorrt.profiles import Shape
 from swiftdiffusion.errors import Internal
 
 WARM_UP_RUNS = 2  # before a capture: TensorRT and Triton make ready what a capture may not
-
-# torch allows one capture at a time in a process, and several engines may be at it
-# (https://docs.pytorch.org/docs/stable/notes/cuda.html#constraints)
-_capturing = threading.Lock()
 
 
 class Execution:
@@ -86,15 +82,18 @@ class Execution:
             self._enqueue()
         if not self._library.can_capture(self._context, self._stream.cuda_stream):
             return
+        with torch.cuda.stream(self._stream):
+            self._graph = capture_alone(self._capture)
+
+    def _capture(self) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
-        with _capturing, torch.cuda.stream(self._stream):
-            # not by `torch.cuda.graph`, which collects garbage and waits: a capture follows every refit
-            graph.capture_begin(capture_error_mode="thread_local")
-            try:
-                self._enqueue()
-            finally:
-                graph.capture_end()
-        self._graph = graph
+        # not by `torch.cuda.graph`, which collects garbage and waits: a capture follows every refit
+        graph.capture_begin(capture_error_mode="thread_local")
+        try:
+            self._enqueue()
+        finally:
+            graph.capture_end()
+        return graph
 
     def _enqueue(self) -> None:
         _require(self._context.execute_async_v3(self._stream.cuda_stream))

@@ -46,8 +46,9 @@ class Upsample(nn.Module):
 
     def prepare(self) -> Tensor | None:
         """What `forward` takes as `taps`, from the live weights; None where the convolution is another."""
-        weight = self.conv.weight
-        return add_taps(weight) if weight.shape[2:] == (3, 3) and tuple(self.conv.padding) == (1, 1) else None
+        conv = self.conv
+        plain = isinstance(conv, Convolution) and conv.weight.shape[2:] == (3, 3)
+        return add_taps(conv.weight) if plain and conv.stride == conv.padding == (1, 1) else None
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None, taps: Tensor | None = None) -> Tensor:
         """x [batch, channels, h, w] channels last; `size` is that of the result where it is not the double.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from swiftdiffusion.errors import InvalidArgument, NotFound
+from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion_build.placement.file import format_placement, read_placement
 from swiftdiffusion_build.placement.server_placement import CPU, ServerPlacement
 
@@ -85,11 +85,3 @@ START = "text_encoder = 0\nvae_decoder = 0\n"
 def test_what_no_machine_could_serve_is_refused(read, text, sentence):
     with pytest.raises(InvalidArgument, match=rf"placement .*placement\.toml.*{sentence}"):
         read(text)
-
-
-def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path):
-    with pytest.raises(NotFound, match=r"none\.toml cannot be read: No such file"):
-        read_placement(tmp_path / "none.toml")
-    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(InvalidArgument, match=r"bytes\.toml is no TOML"):
-        read_placement(tmp_path / "bytes.toml")
