@@ -8,6 +8,8 @@ from torch.nn import functional
 
 from swiftdiffusion_operators.geglu import geglu
 
+HOPPER = 9  # the major compute capability, whose instructions that kernel is written in
+
 
 @torch.library.custom_op("swiftdiffusion::geglu_linear", mutates_args=())
 def geglu_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -34,6 +36,10 @@ def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
     if not kernel.fits(x, weight):
         return _project_and_gate(x, weight, bias)
+    if torch.cuda.get_device_capability(x.device)[0] == HOPPER:
+        from swiftdiffusion_operators.kernels import geglu_linear_hopper
+
+        return geglu_linear_hopper.run(x, weight, bias)
     return kernel.run(x, weight, bias)
 
 

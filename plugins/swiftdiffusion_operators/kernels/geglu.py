@@ -1,7 +1,9 @@
 """GEGLU on a GPU: one pass.
 
-GELU's normal distribution function comes from Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26, which
-is within 1.5e-7 and keeps three digits far out on both sides; the library's erf costs more than the memory traffic.
+GELU's normal distribution function is 2 to the power of a polynomial: the logarithm of the area under one tail is so
+smooth that degree 7, fitted for the smallest greatest error on [0, 5.5], is within 3.2e-6 of the area itself, far out
+too, where it is small. In the product's epilogue every instruction counts: this takes ten, of which one in the
+slow unit for exponentials; erf by Abramowitz and Stegun, 7.1.26, takes fifteen and two, the library's erf more.
 """
 
 from __future__ import annotations
@@ -16,12 +18,16 @@ TILE = 1024
 
 @triton.jit
 def gelu(x):
-    """x · Φ(x) in fp32."""
-    distance = tl.abs(x) * 0.7071067811865476
-    t = 1.0 / (1.0 + 0.3275911 * distance)
-    series = 0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429)))
-    tail = 0.5 * t * series * tl.exp(-distance * distance)
-    return x * tl.where(x > 0, 1.0 - tail, tail)
+    """x · Φ(x) in fp32: max(x, 0) less |x| times the area beyond |x|."""
+    distance = tl.abs(x)
+    power = -1.794098e-06 * distance + 6.09160685e-05
+    power = power * distance - 0.000926115489
+    power = power * distance + 0.00849407074
+    power = power * distance - 0.0539384388
+    power = power * distance - 0.458479964
+    power = power * distance - 1.151247
+    power = power * distance - 0.999995486
+    return tl.maximum(x, 0.0) - distance * tl.exp2(power)
 
 
 @triton.jit
