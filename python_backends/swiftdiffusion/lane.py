@@ -64,6 +64,7 @@ class LaneConfiguration(NetworkConfiguration, StoreConfiguration, Limits):
     service_timeout_s: float = 120.0  # how long one call to another model may take
     controlnet_patience_s: float = 30.0  # one that has failed and answers nothing for so long is killed and loaded anew
     controlnet_transport: str = "auto"  # one of TRANSPORTS
+    controlnet_near_first: bool = True  # whether the encoder half runs after ControlNets on its GPU, not beside them
     controlnet_timeout_s: float = 2.0  # silence of a ControlNet, or a step's delay, that counts as its death
     second_gpu: str = ""  # where the negative half of guidance is predicted: see `choose_second`
 
@@ -120,7 +121,12 @@ class Lane:
         timeout_s = configuration.service_timeout_s
         self._text_encoder = TextEncoderClient(call, configuration.text_encoder, placement, timeout_s)
         self._vae_decoder = VaeDecoderClient(call, configuration.vae_decoder, timeout_s)
-        terms = Terms(configuration.controlnet_transport, configuration.controlnet_timeout_s, timeout_s)
+        terms = Terms(
+            configuration.controlnet_transport,
+            configuration.controlnet_timeout_s,
+            timeout_s,
+            near_first=configuration.controlnet_near_first,
+        )
         self._controlnets = ControlNetClient(call, catalogue, terms, mailboxes=2 * configuration.controlnets_max)
         scheduler_config = load_scheduler_config(folder)
         self._plan = lru_cache(PLANS)(lambda scheduler, steps: make_plan(scheduler, scheduler_config, steps))

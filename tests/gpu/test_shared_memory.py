@@ -47,6 +47,7 @@ class Service:
     """That process, from here."""
 
     def __init__(self, gpu):
+        self.gpu = gpu
         spawn = multiprocessing.get_context("spawn")
         self._pipe, theirs = spawn.Pipe()
         self.process = spawn.Process(target=serve, args=(gpu, theirs), daemon=True)
@@ -135,6 +136,26 @@ def test_shared_memory_carries_what_calls_carry(service, network, pool):
         called = run(service, subject, samples, Terms(transport="bls", timeout_s=10), pool)
         assert all(torch.equal(*pair) for pair in zip(shared, called, strict=True))
         assert shared[0].abs().sum() > 0
+
+
+def test_one_on_the_lanes_gpu_goes_first(service, network, pool):
+    attachment = Attachment(service.call, "m", "edges", make_subject(network), TERMS, pool)
+    assert attachment.wait(lambda: None).goes_first == (service.gpu == LANE.device.index)
+    attachment.close()
+
+
+def test_residuals_asked_for_again_are_the_same(service, network, pool):
+    """As the loop does for one that goes first, with the encoder half between."""
+    subject, samples = make_subject(network), make_samples(0)
+    whole = run(service, subject, samples, TERMS, pool)
+    attachment = Attachment(service.call, "m", "edges", subject, TERMS, pool)
+    link = attachment.wait(lambda: None)
+    for sample, timestep, expected in zip(samples, TIMESTEPS, whole, strict=True):
+        link.start_step(sample, timestep)
+        link.residuals()
+        torch.mm(sample[0, 0], sample[0, 0])
+        assert torch.equal(link.residuals(), expected)
+    attachment.close()
 
 
 def test_requests_share_a_controlnet(service, network, pool):

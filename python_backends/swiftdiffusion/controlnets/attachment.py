@@ -34,6 +34,9 @@ class Terms:
     transport: str = "auto"  # one of TRANSPORTS; auto shares GPU memory where both sides can
     timeout_s: float = 2.0  # silence of a ControlNet's process, or a pushed step's delay, that counts as its death
     service_timeout_s: float = 120.0  # how long one may take to load, or for a step by a call
+    # Whether the UNet's encoder half runs after a ControlNet that shares memory with it on its own GPU. Beside that one
+    # it would gain nothing: two processes get a GPU by turns, and each change takes time.
+    near_first: bool = True
 
     def __post_init__(self) -> None:
         if self.transport not in TRANSPORTS:
@@ -92,10 +95,11 @@ class Attachment:
         )
 
     def describe(self) -> dict[str, Any]:
-        """Name, model and transport, and why memory is not shared where it is not; fit for JSON."""
+        """Name, model, transport, whether the UNet waits for it first, and why memory is not shared; fit for JSON."""
         transport = self._link.transport if self._link else ""
+        goes_first = self._link is not None and self._link.goes_first
         reason = {"reason": self._reason} if self._reason else {}
-        return {"name": self.name, "model": self.model, "transport": transport, **reason}
+        return {"name": self.name, "model": self.model, "transport": transport, "goes_first": goes_first, **reason}
 
     def wait(self, check: Callable[[], None]) -> IpcLink | BlsLink:
         """The link, once the ControlNet is ready.
@@ -111,7 +115,8 @@ class Attachment:
         self._pulse = Pulse(self._lifeline, self.name, self._terms.timeout_s)
         news = self._wait_until_ready(check)
         if news.transport == IPC and self._mailbox is not None:
-            self._link = IpcLink(self._mailbox, self._pulse, self.name, self._terms.timeout_s)
+            goes_first = news.near and self._terms.near_first
+            self._link = IpcLink(self._mailbox, self._pulse, self.name, self._terms.timeout_s, goes_first)
         elif self._terms.transport == IPC:
             raise Unavailable(
                 f"ControlNet {self.name!r} cannot share memory with the lane, and parameter 'controlnet_transport' "

@@ -25,6 +25,7 @@ class BlsLink:
     """One ControlNet, called once a step."""
 
     transport = "bls"
+    goes_first = False  # the host would wait for it, and enqueue the encoder half only then
 
     def __init__(self, call_step: CallStep, pulse: Pulse, name: str, timeout_s: float) -> None:
         """Args: how a step is called, the other end's pulse, the ControlNet's name, and how long a call may take."""

@@ -26,8 +26,17 @@ class IpcLink:
 
     transport = "ipc"
 
-    def __init__(self, mailbox: Mailbox, pulse: Pulse, name: str, timeout_s: float) -> None:
-        """Args: the mailbox, the other end's pulse, and for how long residuals may be owed."""
+    def __init__(self, mailbox: Mailbox, pulse: Pulse, name: str, timeout_s: float, goes_first: bool) -> None:
+        """Make the link of a ControlNet that is ready.
+
+        Args:
+            mailbox: the lane's, which the other process has open.
+            pulse: the other end's.
+            name: the ControlNet's.
+            timeout_s: for how long residuals may be owed.
+            goes_first: whether the UNet's encoder half runs after the ControlNet, not beside it.
+        """
+        self.goes_first = goes_first
         self._mailbox, self._pulse, self._name, self._timeout_s = mailbox, pulse, name, timeout_s
         self._steps = 0
         self._failure: SwiftDiffusionError | None = None

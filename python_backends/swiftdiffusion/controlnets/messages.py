@@ -28,6 +28,7 @@ class News:
     transport: str = ""  # with READY
     reason: str = ""  # with READY, why not the other; with FAILED, the error, described
     spans: Sequence[Mapping[str, Any]] = ()  # with RAN, when each step was computed, as a `Timeline` reports it
+    near: bool = False  # with READY and IPC, whether it computes on the lane's own GPU
 
     def pack(self) -> bytes:
         """As a message."""

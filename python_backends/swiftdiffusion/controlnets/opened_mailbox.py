@@ -31,6 +31,7 @@ class OpenedMailbox:
         """
         self._device = placement.device
         require_reach(offer, placement)
+        self.near = offer.gpu == str(torch.cuda.get_device_properties(self._device).uuid)  # on the lane's own GPU
         item = placement.dtype.itemsize
         self._sample_bytes = math.prod(offer.sample) * item
         self._residual_bytes = offer.residuals * item

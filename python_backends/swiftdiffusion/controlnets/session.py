@@ -69,7 +69,8 @@ class TimedSession:
 class ControlNetSession:
     """A ControlNet at work for one request, on a thread and a stream of its own, until the lane lets go.
 
-    The lane is told over the lifeline that this process lives, and once that it is ready, with which transport.
+    The lane is told over the lifeline that this process lives, and once that it is ready, with which transport and
+    whether on the lane's own GPU.
     """
 
     def __init__(self, token: str, attached: Attached, lend: Lend, placement: Placement) -> None:
@@ -133,7 +134,7 @@ class ControlNetSession:
                     pass
             else:
                 stack.callback(mailbox.close)
-                holder.send(News(READY, IPC).pack())
+                holder.send(News(READY, IPC, near=mailbox.near).pack())
                 push_steps(mailbox, session, self._attached.timesteps, holder.is_cut)
         if self._timeline is not None:
             holder.send(News(RAN, spans=self._timeline.report()).pack())

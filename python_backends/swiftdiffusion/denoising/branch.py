@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from swiftdiffusion.denoising.conditioning import Conditioning
-from swiftdiffusion.denoising.controls import Control, start_controls, sum_residuals
+from swiftdiffusion.denoising.controls import Control, start_controls, sum_residuals, wait_for_first
 from swiftdiffusion.denoising.stopwatch import Stopwatch
 
 
@@ -28,7 +28,7 @@ class Encoded:
     mid: Tensor
     embedding: Tensor
     skips: list[Tensor]
-    acting: list[Control]  # ControlNets whose residuals are on their way
+    acting: list[Control]  # ControlNets whose residuals are there or on their way
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,17 @@ class Branch:
         return self.conditioning.prompt_embeds.device
 
     def encode(self, sample: Tensor, timestep: Tensor, step: int, steps: int, stopwatch: Stopwatch) -> Encoded:
-        """Start the ControlNets and the encoder half on this branch's rows of sample [batch, 4, h, w]."""
+        """Start the ControlNets and the encoder half on this branch's rows of sample [batch, 4, h, w].
+
+        The encoder half runs beside the ControlNets, but after those that go first. Raises `Unavailable` where one of
+        them is known not to answer.
+        """
         if self.rows is not None:
             sample = sample[self.rows].to(self.device, non_blocking=True)
         timestep = timestep.to(self.device, non_blocking=True)
         acting = start_controls(self.controls, sample, timestep, step, steps)
+        with stopwatch("controlnet_wait"):
+            wait_for_first(acting)
         conditioning = self.conditioning
         with stopwatch("unet_encoder", self.device):
             mid, embedding, *skips = self.unet.encoder(

@@ -1,4 +1,4 @@
-"""ControlNets as the loop sees them: started beside the UNet's encoder half, summed before its decoder half."""
+"""ControlNets as the loop sees them: started before the UNet's encoder half, summed before its decoder half."""
 
 from __future__ import annotations
 
@@ -15,11 +15,17 @@ from swiftdiffusion.errors import Internal
 class Link(Protocol):
     """The way to one ControlNet that was attached to the request."""
 
+    @property
+    def goes_first(self) -> bool:
+        """Whether the UNet's encoder half is to run after it, not beside it."""
+
     def start_step(self, sample: Tensor, timestep: Tensor) -> None:
         """Have it compute the residuals of sample [batch, 4, h, w]; `timestep` is a scalar."""
 
     def residuals(self) -> Tensor:
         """The started step's residuals, unscaled and flat as `ControlNet` lays them; until the next step starts.
+
+        They may be asked for again.
 
         Raises `Unavailable` where it is known that they will not come.
         """
@@ -53,6 +59,20 @@ def start_controls(
     for control in acting:
         control.link.start_step(sample, timestep)
     return acting
+
+
+def wait_for_first(acting: Sequence[Control]) -> None:
+    """Let what is enqueued next, on the UNet's device, run after the ControlNets of `acting` that go first.
+
+    Only when all are started, so that none waits for another. What comes is left where it is, for `sum_residuals`,
+    which adds in the request's order whoever came first.
+
+    Raises:
+        Unavailable: one that is known not to answer.
+    """
+    for control in acting:
+        if control.link.goes_first:
+            control.link.residuals()
 
 
 def sum_residuals(acting: Sequence[Control], shapes: Sequence[torch.Size], like: Tensor) -> list[Tensor] | None:

@@ -1,8 +1,11 @@
 import gc
+import os
 import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,9 +13,12 @@ import pytest
 import torch
 
 from shapes.checkpoint import controlnet_folder, pipeline_folder
+from swiftdiffusion.controlnets import attachment as attachment_module
+from swiftdiffusion.controlnets import session as session_module
 from swiftdiffusion.controlnets.attachment import Attachment, Subject, Terms
 from swiftdiffusion.controlnets.mailbox import Form, MailboxPool
-from swiftdiffusion.controlnets.messages import ALIVE, BLS, READY, News
+from swiftdiffusion.controlnets.messages import ALIVE, BLS, READY, News, Offer
+from swiftdiffusion.controlnets.words import create_page
 from swiftdiffusion.denoising.conditioning import blank
 from swiftdiffusion.errors import Cancelled, InvalidArgument, Unavailable
 from swiftdiffusion.lifeline import Holder
@@ -77,6 +83,7 @@ def test_an_attached_controlnet_gives_its_residuals(network, service, threads):
             "name": "edges",
             "model": "controlnet_edges",
             "transport": "bls",
+            "goes_first": False,
             "reason": "the lane offers no memory",
         }
     finally:
@@ -110,6 +117,73 @@ def test_memory_that_cannot_be_shared_is_refused_where_nothing_else_will_do(netw
     with pytest.raises(Unavailable, match=r"'edges' cannot share memory with the lane.*offers no memory"):
         attachment.wait(lambda: None)
     attachment.close()
+
+
+class Memory:
+    """Stands for mailboxes, their pool, and the link and the steps over them, which need a GPU."""
+
+    transport = "ipc"
+
+    def __init__(self):
+        self._page = create_page()
+
+    def take(self, form):
+        return self
+
+    def offer(self):
+        return Offer("GPU-0", "", "float32", (2, 4, LATENTS, LATENTS), 1, 0), self._page
+
+    def open(self, near):
+        self.near = near
+        return self
+
+    def link(self, mailbox, pulse, name, timeout_s, goes_first):
+        self.goes_first = goes_first
+        return self
+
+    def push(self, mailbox, session, timesteps, is_cut):
+        while not is_cut(1):
+            pass
+
+    def check(self):
+        pass
+
+    def put(self, mailbox):
+        os.close(self._page)
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("near", "near_first", "goes_first"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_one_on_the_lanes_gpu_goes_first_unless_told_otherwise(
+    network, service, threads, monkeypatch, near, near_first, goes_first
+):
+    memory = Memory()
+    monkeypatch.setattr(session_module, "OpenedMailbox", lambda *_: memory.open(near))
+    monkeypatch.setattr(session_module, "push_steps", memory.push)
+    monkeypatch.setattr(attachment_module, "IpcLink", memory.link)
+    monkeypatch.setattr(attachment_module, "LET_GO_S", 10)  # however busy this machine is
+    subject = make_subject(network)
+    subject = replace(subject, form=replace(subject.form, device=torch.device("cuda:0")))
+    attachment = Attachment(
+        lambda _, __, inputs: threads.submit(service.answer, inputs),
+        "controlnet_edges",
+        "edges",
+        subject,
+        Terms(near_first=near_first),
+        memory,  # type: ignore[arg-type]
+    )
+    with closing(attachment):
+        assert attachment.wait(lambda: None).goes_first is goes_first
+        assert attachment.describe() == {
+            "name": "edges",
+            "model": "controlnet_edges",
+            "transport": "ipc",
+            "goes_first": goes_first,
+        }
 
 
 def test_terms_know_their_transports():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from swiftdiffusion.denoising.controls import Control, start_controls, sum_residuals
+from swiftdiffusion.denoising.controls import Control, start_controls, sum_residuals, wait_for_first
 from swiftdiffusion.errors import Internal
 
 SHAPES = [torch.Size((1, 2, 2, 2)), torch.Size((1, 3, 1, 1))]
@@ -10,22 +10,24 @@ SHAPES = [torch.Size((1, 2, 2, 2)), torch.Size((1, 3, 1, 1))]
 class Ready:
     """A link whose residuals are known."""
 
-    def __init__(self, values):
-        self._values, self.steps = values, 0
+    def __init__(self, values, goes_first):
+        self._values, self.goes_first, self.steps, self.asked = values, goes_first, 0, 0
 
     def start_step(self, sample, timestep):
         self.steps += 1
 
     def residuals(self):
+        self.asked += 1
         return self._values
 
 
-def make_control(values, scale=1.0, start=0.0, end=1.0):
-    return Control("edges", Ready(values), scale, start, end)
+def make_control(values, scale=1.0, start=0.0, end=1.0, goes_first=False):
+    return Control("edges", Ready(values, goes_first), scale, start, end)
 
 
 def run(*controls, step=0, steps=4):
     acting = start_controls(controls, torch.zeros(1), torch.tensor(1), step, steps)
+    wait_for_first(acting)
     return sum_residuals(acting, SHAPES, torch.zeros(1))
 
 
@@ -40,6 +42,19 @@ def test_a_links_own_residuals_are_not_written():
     values = torch.ones(11)
     run(make_control(values), make_control(values))
     assert torch.equal(values, torch.ones(11))
+
+
+def test_only_those_that_go_first_are_waited_for_first():
+    controls = [make_control(torch.ones(11), goes_first=goes_first) for goes_first in (False, True, False)]
+    wait_for_first(start_controls(controls, torch.zeros(1), torch.tensor(1), 0, 4))
+    assert [(control.link.steps, control.link.asked) for control in controls] == [(1, 0), (1, 1), (1, 0)]
+
+
+def test_those_that_go_first_are_added_in_the_requests_order():
+    """1e8 + 1 is 1e8 in fp32: another order would leave the 1."""
+    values = [(1.0, False), (1e8, True), (-1e8, True)]
+    down, mid = run(*(make_control(torch.full((11,), value), goes_first=first) for value, first in values))
+    assert (down.abs().sum(), mid.abs().sum()) == (0, 0)
 
 
 def test_where_none_acts_there_are_no_residuals():

@@ -53,6 +53,8 @@ def test_controlnets_run_beside_the_encoder_and_each_other():
         return encode(sample, timestep, *rest)
 
     class Working:
+        goes_first = False
+
         def start_step(self, sample, timestep):
             self.answer = threads.submit(work, sample)
 
@@ -61,6 +63,32 @@ def test_controlnets_run_beside_the_encoder_and_each_other():
 
     controls = [Control(name, Working(), 1.0, 0.0, 1.0) for name in "ab"]
     assert torch.equal(run(encoder, controls), run())
+
+
+def test_the_encoder_waits_for_controlnets_that_go_first_when_all_are_started():
+    events: list = []
+
+    class Noting:
+        def __init__(self, name, goes_first):
+            self._name, self.goes_first = name, goes_first
+
+        def start_step(self, sample, timestep):
+            events.append(f"start {self._name}")
+            self._values = torch.zeros(2 * sample.numel())
+
+        def residuals(self):
+            events.append(f"wait for {self._name}")
+            return self._values
+
+    def encoder(*inputs):
+        events.append("encode")
+        return encode(*inputs)
+
+    links = {"far": Noting("far", False), "near": Noting("near", True), "other": Noting("other", False)}
+    run(encoder, [Control(name, link, 1.0, 0.0, 1.0) for name, link in links.items()], steps=1)
+    at = events.index("encode")
+    assert events[:at] == ["start far", "start near", "start other", "wait for near"]
+    assert {"wait for far", "wait for other"} <= set(events[at:])
 
 
 def test_each_step_is_announced_and_reported():
