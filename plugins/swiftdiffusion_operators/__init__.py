@@ -7,6 +7,7 @@ from swiftdiffusion_operators.geglu import geglu
 from swiftdiffusion_operators.geglu_linear import geglu_linear
 from swiftdiffusion_operators.group_norm_silu import group_norm_silu
 from swiftdiffusion_operators.layer_norm import layer_norm
+from swiftdiffusion_operators.self_attention import self_attention
 from swiftdiffusion_operators.upsample_convolve import add_taps, upsample_convolve
 from swiftdiffusion_operators.upsample_nearest import upsample_nearest
 
@@ -19,6 +20,7 @@ __all__ = [
     "geglu_linear",
     "group_norm_silu",
     "layer_norm",
+    "self_attention",
     "upsample_convolve",
     "upsample_nearest",
 ]

@@ -8,8 +8,6 @@ from torch.nn import functional
 
 from swiftdiffusion_operators.geglu import geglu
 
-HOPPER = 9  # the major compute capability, whose instructions that kernel is written in
-
 
 @torch.library.custom_op("swiftdiffusion::geglu_linear", mutates_args=())
 def geglu_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -33,10 +31,11 @@ def _project_and_gate(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 @geglu_linear.register_kernel("cuda")
 def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     from swiftdiffusion_operators.kernels import geglu_linear as kernel
+    from swiftdiffusion_operators.kernels.hopper import is_hopper
 
     if not kernel.fits(x, weight):
         return _project_and_gate(x, weight, bias)
-    if torch.cuda.get_device_capability(x.device)[0] == HOPPER:
+    if is_hopper(x.device):
         from swiftdiffusion_operators.kernels import geglu_linear_hopper
 
         return geglu_linear_hopper.run(x, weight, bias)

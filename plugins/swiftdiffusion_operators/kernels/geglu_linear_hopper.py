@@ -27,11 +27,11 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from swiftdiffusion_operators.kernels.geglu import gelu
+from swiftdiffusion_operators.kernels.hopper import GROUP_WARPS
 
 ROWS, COLUMNS, DEPTH = 128, 128, 64  # of the result's tiles, and of one step along the features
 STAGES = 4  # steps whose rows and weights lie in shared memory: with two tiles of results, all there is
 TILES_DOWN = 16  # so many tiles below one another run together and share weights in the cache
-GROUP_WARPS = 4  # of a group that multiplies; Hopper's instruction wants just these
 REGISTERS, GROUP_REGISTERS, FETCH_REGISTERS = 168, 240, 24  # a thread, at the start and then in each kind of warp
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from swiftdiffusion_operators import add_layer_norm, cross_attention, geglu, geglu_linear, layer_norm
+from swiftdiffusion_operators import add_layer_norm, cross_attention, geglu, geglu_linear, layer_norm, self_attention
 
 pytest.importorskip("triton")
 from swiftdiffusion_operators.kernels import add_layer_norm as norm_kernel
@@ -107,3 +107,18 @@ def test_attention_to_the_prompt(queries, keys, heads, width, dtype):
     assert differ(attention_kernel.run(q, k, v, heads), wanted) < ERRORS[dtype]
     assert differ(cross_attention(q, k, v, heads), wanted) < ERRORS[dtype]
     torch.library.opcheck(torch.ops.swiftdiffusion.cross_attention.default, (q, k, v, heads))
+
+
+@dtypes
+@pytest.mark.parametrize(
+    ("tokens", "heads", "width"), [(77, 20, 64), (1024, 20, 64), (1008, 3, 64), (4032, 10, 64), (1, 1, 64), (50, 4, 24)]
+)
+def test_attention_of_a_picture_to_itself(tokens, heads, width, dtype):
+    """On a Hopper GPU in half precision by the kernel of its own, which takes heads 64 wide."""
+    if tokens > 1024 and DEVICE == "cpu":
+        pytest.skip("large for a CPU")
+    qkv = draw(2, tokens, 3 * heads * width, dtype=dtype)
+    parts = qkv.double().unflatten(-1, (3, heads, width)).permute(2, 0, 3, 1, 4)
+    wanted = functional.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
+    assert differ(self_attention(qkv, heads), wanted) < 2 * ERRORS[dtype]
+    torch.library.opcheck(torch.ops.swiftdiffusion.self_attention.default, (qkv, heads))

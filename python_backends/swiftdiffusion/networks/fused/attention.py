@@ -5,10 +5,9 @@ from __future__ import annotations
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from swiftdiffusion.networks.fused.merging import merge
-from swiftdiffusion_operators import cross_attention
+from swiftdiffusion_operators import cross_attention, self_attention
 
 
 class SelfAttention(nn.Module):
@@ -22,12 +21,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [batch, pixels, width]; returns the same shape."""
-        mixed = functional.linear(x, self._merged[0])
-        q, k, v = mixed.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        # of the kernels that torch may choose cuDNN's is the fastest on Hopper, so it is not left to chance
-        with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.MATH], set_priority=True):
-            attended = functional.scaled_dot_product_attention(q, k, v)
-        return attended.transpose(1, 2).flatten(2)
+        return self_attention(functional.linear(x, self._merged[0]), self.heads)
 
 
 class CrossAttention(nn.Module):

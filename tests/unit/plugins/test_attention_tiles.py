@@ -1,0 +1,26 @@
+import pytest
+
+pytest.importorskip("triton")
+from swiftdiffusion_operators.kernels.attention_tiles import GROUPS, deal_tiles
+
+PROGRAMS = 132  # of an H200
+
+
+@pytest.mark.parametrize(
+    "samples, heads, units", [(2, 20, 16), (2, 10, 64), (1, 3, 7), (1, 1, 1), (3, 10, 5), (2, 20, 2)]
+)
+def test_every_unit_is_one_programs(samples, heads, units):
+    tiles = [tile for tiles in deal_tiles(samples, heads, units, PROGRAMS) for tile in tiles]
+    assert all(1 <= tile.units <= GROUPS for tile in tiles)
+    dealt = [(tile.sample, tile.head, tile.start + unit) for tile in tiles for unit in range(tile.units)]
+    assert sorted(dealt) == [(s, h, u) for s in range(samples) for h in range(heads) for u in range(units)]
+
+
+@pytest.mark.parametrize("samples, heads, units", [(2, 20, 16), (2, 10, 64), (2, 20, 63), (1, 10, 64), (4, 20, 16)])
+def test_no_program_has_more_than_its_share_rounded_up(samples, heads, units):
+    dealt = deal_tiles(samples, heads, units, PROGRAMS)
+    assert max(sum(tile.units for tile in tiles) for tiles in dealt) == -(-samples * heads * units // PROGRAMS)
+
+
+def test_fewer_tiles_than_programs_leave_no_program_without():
+    assert [len(tiles) for tiles in deal_tiles(1, 2, 4, PROGRAMS)] == [1] * 4
