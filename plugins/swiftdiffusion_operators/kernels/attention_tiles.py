@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 UNIT = 64  # queries, the rows of one product of a group of warps
 GROUPS = 3  # of warps in a program: units that it works on at a time
+# how a tile is one number: start, units, head and sample, from the lowest bit
+START_BITS, UNITS_BITS, HEAD_BITS, SAMPLE_BITS = 10, 2, 8, 11
 
 
 class Tile(NamedTuple):
@@ -20,6 +22,24 @@ class Tile(NamedTuple):
     units: int
     head: int
     sample: int
+
+    def pack(self) -> int:
+        """As one number of 31 bits."""
+        above_units = START_BITS + UNITS_BITS
+        return self.start | self.units << START_BITS | self.head << above_units | self.sample << above_units + HEAD_BITS
+
+
+def can_name(samples: int, heads: int, units: int) -> bool:
+    """Whether every tile of so many is a number."""
+    return samples <= 1 << SAMPLE_BITS and heads <= 1 << HEAD_BITS and units <= 1 << START_BITS
+
+
+def write_table(dealt: list[list[Tile]]) -> list[int]:
+    """Where each program's tiles begin, and where the last one's end; the tiles; and one number to read ahead to."""
+    places = [len(dealt) + 1]
+    for tiles in dealt:
+        places.append(places[-1] + len(tiles))
+    return [*places, *(tile.pack() for tiles in dealt for tile in tiles), 0]
 
 
 def deal_tiles(samples: int, heads: int, units: int, programs: int) -> list[list[Tile]]:

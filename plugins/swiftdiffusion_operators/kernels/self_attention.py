@@ -27,16 +27,22 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from swiftdiffusion_operators.kernels.attention_tiles import GROUPS, UNIT, Tile, deal_tiles
+from swiftdiffusion_operators.kernels.attention_tiles import (
+    GROUPS,
+    HEAD_BITS,
+    START_BITS,
+    UNIT,
+    UNITS_BITS,
+    can_name,
+    deal_tiles,
+    write_table,
+)
 from swiftdiffusion_operators.kernels.hopper import GROUP_WARPS, is_hopper
 
 WIDTH = 64  # of a head
 KEYS = 128  # of one step
 STAGES = 4  # steps whose keys and values lie in shared memory
 REGISTERS, GROUP_REGISTERS, FETCH_REGISTERS = 128, 160, 24  # a thread, at the start and then in each kind of warp
-
-# How a tile is one number of the table: start, units, head and sample, from the lowest bit.
-START_BITS, UNITS_BITS, HEAD_BITS, SAMPLE_BITS = 10, 2, 8, 11
 
 # Powers of two of $1 * $2 - $3. "Not pure", or the compiler moves them to where no product runs beside them.
 POWERS = gl.constexpr("{ .reg .f32 p; fma.rn.ftz.f32 p, $1, $2, $3; ex2.approx.ftz.f32 $0, p; }")
@@ -45,13 +51,13 @@ POWERS = gl.constexpr("{ .reg .f32 p; fma.rn.ftz.f32 p, $1, $2, $3; ex2.approx.f
 def fits(qkv: Tensor, heads: int) -> bool:
     """Whether the kernel takes them: half precision on a Hopper GPU, and what its table can name."""
     samples, tokens, width = qkv.shape
-    named = samples < 1 << SAMPLE_BITS and heads < 1 << HEAD_BITS and tokens <= UNIT << START_BITS
+    named = can_name(samples, heads, -(-tokens // UNIT))
     return named and width == 3 * heads * WIDTH and qkv.itemsize == 2 and is_hopper(qkv.device)
 
 
 @gluon.jit
 def name_tile(word, START_BITS: gl.constexpr, UNITS_BITS: gl.constexpr, HEAD_BITS: gl.constexpr):
-    """A tile's start, units, head and sample."""
+    """A tile's start, units, head and sample, as `Tile.pack` wrote them."""
     units = word >> START_BITS
     head = units >> UNITS_BITS
     return (
@@ -268,23 +274,13 @@ def attend_in_tiles(
 
 @cache
 def lay_table(samples: int, heads: int, units: int, device: torch.device) -> tuple[Tensor, int]:
-    """Where each program's tiles begin, where the last one's end, and the tiles, int32; and the number of programs.
+    """The table of tiles on the device, int32, and the number of programs that it is for.
 
     Kept for good, since captured graphs read it: some kilobytes, for each of the few numbers of units that pictures
     have.
     """
-    programs = torch.cuda.get_device_properties(device).multi_processor_count
-    dealt = deal_tiles(samples, heads, units, programs)
-    words = [name for tiles in dealt for name in map(_pack, tiles)]
-    ends = [len(dealt) + 1]
-    for tiles in dealt:
-        ends.append(ends[-1] + len(tiles))
-    return torch.tensor([*ends, *words, 0], dtype=torch.int32).to(device), len(dealt)
-
-
-def _pack(tile: Tile) -> int:
-    above_units = START_BITS + UNITS_BITS
-    return tile.start | tile.units << START_BITS | tile.head << above_units | tile.sample << above_units + HEAD_BITS
+    dealt = deal_tiles(samples, heads, units, torch.cuda.get_device_properties(device).multi_processor_count)
+    return torch.tensor(write_table(dealt), dtype=torch.int32).to(device), len(dealt)
 
 
 def run(qkv: Tensor, heads: int) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from swiftdiffusion.adapters.factors import Factors
-from swiftdiffusion_operators.lora_patch import Term, sum_terms
+from swiftdiffusion_operators.lora_patch import sum_terms
+from swiftdiffusion_operators.weight_patch import Term
 
 
 def compute_gain(factors: Factors, scale: float, pristine: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ from swiftdiffusion.adapters.targets import canonical_name
 from swiftdiffusion.adapters.weights import ScaledLora
 from swiftdiffusion.errors import Internal
 from swiftdiffusion.placement import Placement
-from swiftdiffusion_operators.lora_patch import Term, WeightPatch, compile_patch, prepare_patch
+from swiftdiffusion_operators.lora_patch import compile_patch, prepare_patch
+from swiftdiffusion_operators.weight_patch import Term, WeightPatch
 
 PATCHES_KEPT = 4  # a request's sets while its LoRAs arrive, and the restoring; each holds its LoRAs on the device
 

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from sdxl.loras import build_lora
-from swiftdiffusion_operators.kernels.lora_patch import TILING, GroupedPatch, Tiling
-from swiftdiffusion_operators.lora_patch import Term, WeightPatch
+from swiftdiffusion_operators.kernels.lora_launch import GroupedPatch
+from swiftdiffusion_operators.kernels.lora_patch import TILING, Tiling
+from swiftdiffusion_operators.weight_patch import Term, WeightPatch
 
 REPEATS = 30
 SWEEP = [

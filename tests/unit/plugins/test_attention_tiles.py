@@ -1,7 +1,16 @@
 import pytest
 
 pytest.importorskip("triton")
-from swiftdiffusion_operators.kernels.attention_tiles import GROUPS, deal_tiles
+from swiftdiffusion_operators.kernels.attention_tiles import (
+    GROUPS,
+    HEAD_BITS,
+    START_BITS,
+    UNITS_BITS,
+    Tile,
+    can_name,
+    deal_tiles,
+    write_table,
+)
 
 PROGRAMS = 132  # of an H200
 
@@ -24,3 +33,28 @@ def test_no_program_has_more_than_its_share_rounded_up(samples, heads, units):
 
 def test_fewer_tiles_than_programs_leave_no_program_without():
     assert [len(tiles) for tiles in deal_tiles(1, 2, 4, PROGRAMS)] == [1] * 4
+
+
+def test_a_table_names_every_tile():
+    dealt = deal_tiles(2, 5, 7, PROGRAMS)
+    table = write_table(dealt)
+    for program, tiles in enumerate(dealt):
+        assert [name(word) for word in table[table[program] : table[program + 1]]] == tiles
+    assert len(table) == table[len(dealt)] + 1, "one may be read ahead"
+
+
+def test_the_largest_tile_has_a_number_that_fits():
+    samples, heads, units = 1 << 11, 1 << 8, 1 << 10
+    last = Tile(units - 1, GROUPS, heads - 1, samples - 1)
+    assert can_name(samples, heads, units) and name(last.pack()) == last and last.pack() < 1 << 31
+    for larger in ((samples + 1, heads, units), (samples, heads + 1, units), (samples, heads, units + 1)):
+        assert not can_name(*larger)
+
+
+def name(word):
+    fields = []
+    for bits in (START_BITS, UNITS_BITS, HEAD_BITS):
+        fields.append(word & (1 << bits) - 1)
+        word >>= bits
+    start, units, head = fields
+    return Tile(start, units, head, word)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from swiftdiffusion_operators.lora_patch import Patch, PlainPatch, Term, WeightPatch, prepare_patch
+from swiftdiffusion_operators.lora_patch import Patch, PlainPatch, prepare_patch
+from swiftdiffusion_operators.weight_patch import Term, WeightPatch
 
 Prepare = Callable[[Sequence[WeightPatch]], Patch]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -16,7 +17,7 @@ DTYPES = [torch.float16, torch.bfloat16, torch.float32]
 @pytest.fixture(scope="module")
 def prepare_grouped() -> Prepare:
     pytest.importorskip("triton")
-    from swiftdiffusion_operators.kernels.lora_patch import GroupedPatch
+    from swiftdiffusion_operators.kernels.lora_launch import GroupedPatch
 
     return GroupedPatch
 
