@@ -42,6 +42,11 @@ class NetworkConfiguration:
             )
 
     @property
+    def prompted_captures(self) -> int:
+        """How many shapes of a network that reads prompts: each with a negative prompt and without."""
+        return 2 * self.captures
+
+    @property
     def warm_up_sizes(self) -> list[tuple[int, int]]:
         """The sizes (height, width) in pixels that `warm_up` names as width x height; raises InvalidArgument."""
         sizes = []

@@ -47,7 +47,7 @@ class UNets:
         for placement in placements:
             encoder, decoder = load_unet(folder, placement.dtype)
             kind = configuration.engine
-            captures = 2 * configuration.captures  # with a negative prompt and without
+            captures = configuration.prompted_captures
             self._twins.append(
                 _Twin(
                     placement,

@@ -75,7 +75,7 @@ class ControlNetLibrary:
         network = load_controlnet(folder, self._placement.dtype)
         nbytes = sum(weight.nbytes for weight in network.weights().values())
         plan = configuration.plan(f"controlnet_{folder.name}")
-        captures = 2 * configuration.captures  # with a negative prompt and without
+        captures = configuration.prompted_captures
         engine = make_engine(configuration.engine, network, self._placement, captures=captures, plan=plan)
         loaded = LoadedControlNet(engine, nbytes, network.latent_channels, network.pixels_a_latent)
         for (height, width), wordless in product(configuration.warm_up_sizes, (0, 1)):
