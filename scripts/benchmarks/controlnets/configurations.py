@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from swiftdiffusion.controlnets.messages import BLS, IPC
 
 AUTO_LANE, BLS_LANE, SPLIT_LANE = "swiftdiffusion", "swiftdiffusion_bls", "swiftdiffusion_split"
+BESIDE_LANE = "swiftdiffusion_beside"  # whose encoder half does not wait for ControlNets on its GPU
 NEAR, FAR = "near", "far"  # the same weights, on the lane's GPU and on the second one
 
 
@@ -19,6 +20,7 @@ class Configuration:
     lane: str = AUTO_LANE
     controlnets: tuple[str, ...] = ()
     gpus: int = 1  # how many it takes, where there are any
+    on_cpu: bool = True  # whether it is anything of its own where there are none
     transport: str = IPC  # by which the ControlNet has to be attached on GPUs
     guidance: float = 1.0  # by which the guidance scale is multiplied
 
@@ -32,6 +34,7 @@ CONFIGURATIONS = (
     Configuration("none", "no ControlNet"),
     Configuration("far", "ControlNet on the second GPU", controlnets=(FAR,), gpus=2),
     Configuration("near", "ControlNet on the same GPU", controlnets=(NEAR,)),
+    Configuration("near_beside", "same GPU, beside the encoder half", BESIDE_LANE, (NEAR,), on_cpu=False),
     Configuration("near_bls", "same GPU, by BLS", BLS_LANE, (NEAR,), transport=BLS),
     Configuration("far_bls", "second GPU, by BLS", BLS_LANE, (FAR,), gpus=2, transport=BLS),
     Configuration("split", "guidance on two GPUs", SPLIT_LANE, gpus=2),
@@ -44,6 +47,7 @@ NUDGED = Configuration("nudged", "guidance scale nudged", guidance=1 + 2**-11)
 COMPARED = (
     ("far", "near"),
     ("far", "far_bls"),
+    ("near", "near_beside"),
     ("near", "near_bls"),
     ("split", "none"),
     ("split_far", "far"),
@@ -55,4 +59,6 @@ COMPARED = (
 
 def choose_configurations(gpus: int) -> tuple[Configuration, ...]:
     """Those that a machine with so many GPUs can serve, without `NUDGED`."""
-    return tuple(one for one in CONFIGURATIONS if one.gpus <= max(gpus, 1))
+    if not gpus:
+        return tuple(one for one in CONFIGURATIONS if one.gpus == 1 and one.on_cpu)
+    return tuple(one for one in CONFIGURATIONS if one.gpus <= gpus)

@@ -39,7 +39,8 @@ def judge(rows: Sequence[Row]) -> dict[str, Bar]:
         return row.get("step_ms") if row.get("run") == other.get("run") else None  # else machines would be compared
 
     bound = LaneConfiguration.controlnet_timeout_s + 1
-    one_gpu = min((ms for ms in (step("near", "far"), step("near_bls", "far")) if ms is not None), default=None)
+    ways = ("near", "near_beside", "near_bls")
+    one_gpu = min((ms for ms in (step(way, "far") for way in ways) if ms is not None), default=None)
 
     def failure(name: str) -> float | None:
         return read_figure(rows, FAILURES, "kill", name)

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from benchmarks.controlnets.configurations import AUTO_LANE, BLS_LANE, FAR, NEAR, SPLIT_LANE
+from benchmarks.controlnets.configurations import AUTO_LANE, BESIDE_LANE, BLS_LANE, FAR, NEAR, SPLIT_LANE
 from benchmarks.serving.checkpoints import ServedCheckpoint
 from benchmarks.serving.repositories import SystemRepository, Tuning, tune
 from launch.paths import MODEL_REPOSITORY, PYTHON_BACKENDS
@@ -99,6 +99,8 @@ def write_lanes(
     places = {NEAR: choose_first(gpus), **({FAR: choose_last(gpus)} if gpus > 1 else {})}
     repository = write_models(checkpoint, places, folder, engine, gpus, progress)
     _add_lane(repository.models, BLS_LANE, controlnet_transport=BLS)
+    if gpus:
+        _add_lane(repository.models, BESIDE_LANE, controlnet_near_first="false")
     if gpus > 1:
         _add_lane(repository.models, SPLIT_LANE, second_gpu=f"cuda:{gpus - 1}")
     return repository

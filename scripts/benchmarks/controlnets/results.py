@@ -18,6 +18,7 @@ from benchmarks.table import format_table
 
 CHART = {
     "ms": {"one GPU": ("none", "near"), "two GPUs": ("", "far"), "split": ("split", "split_far")},
+    "beside the encoder half, ms": {"one GPU": ("none", "near_beside")},
     "residuals by BLS, ms": {"one GPU": ("none", "near_bls"), "two GPUs": ("", "far_bls")},
 }
 """Panels, groups in them, and the configurations of their bars: without and with a ControlNet."""

@@ -153,6 +153,7 @@ def test_what_is_compared_can_be_served(checkpoint, tmp_path, gpus):
     assert {name: places for name, (_, places) in models.items()} == {
         "swiftdiffusion": here,
         "swiftdiffusion_bls": here,
+        **({"swiftdiffusion_beside": here} if gpus else {}),
         "text_encoder": here,
         "vae_decoder": here,
         "controlnet_near": here,
@@ -162,13 +163,15 @@ def test_what_is_compared_can_be_served(checkpoint, tmp_path, gpus):
         parameters, _ = models[one.lane]
         assert all(f"controlnet_{name}" in models for name in one.controlnets)
         assert parameters.get("controlnet_transport", "auto") == ("bls" if one.is_slow else "auto")
+        assert parameters.get("controlnet_near_first") == ("false" if one.name == "near_beside" else None)
         assert parameters.get("second_gpu") == ("cuda:1" if one.name.startswith("split") else None)
         assert parameters.get("warm_up") == ("128x128" if gpus else None)
     if gpus == 2:
         assert choose_configurations(gpus) == CONFIGURATIONS
         assert models["controlnet_near"][0] == models["controlnet_far"][0]
     else:
-        assert [one.name for one in choose_configurations(gpus)] == ["none", "near", "near_bls"]
+        beside = ["near_beside"] if gpus else []
+        assert [one.name for one in choose_configurations(gpus)] == ["none", "near", *beside, "near_bls"]
 
 
 @pytest.mark.parametrize("gpus", [0, 2])
