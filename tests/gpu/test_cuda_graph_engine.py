@@ -1,7 +1,10 @@
 """The cuda_graph engine against torch's, on the small checkpoint in fp16."""
 
+import copy
+
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 
 from swiftdiffusion.denoising.advance import Advance
 from swiftdiffusion.denoising.branch import Branch, UNet
@@ -12,7 +15,7 @@ from swiftdiffusion.denoising.schedulers import SCHEDULERS, load_scheduler_confi
 from swiftdiffusion.denoising.stopwatch import Stopwatch
 from swiftdiffusion.engines import make_engine, refit
 from swiftdiffusion.networks.controlnet import load_controlnet
-from swiftdiffusion.networks.unet import load_unet
+from swiftdiffusion.networks.unet import UNetDecoder, UNetEncoder, load_unet
 from swiftdiffusion.networks.vae_decoder import load_vae_decoder
 from swiftdiffusion.placement import Placement
 
@@ -66,6 +69,40 @@ def test_a_negative_half_without_words_is_one_with_zeros():
     prompt[0] = 0
     wanted = run(fast, (sample, timestep, prompt, pooled, sizes))
     assert differ(run(fast, (sample, timestep, prompt[1:], pooled, sizes)), wanted) < 2e-3
+
+
+def make_wide_unet():
+    """One of few layers with heads as wide as SDXL's, for which there are kernels that `shapes` has no use for."""
+    torch.manual_seed(0)
+    return UNet2DConditionModel(
+        block_out_channels=(64, 128),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 2),
+        attention_head_dim=(1, 2),  # how many heads: diffusers' name for it
+        cross_attention_dim=64,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=32,
+        projection_class_embeddings_input_dim=6 * 32 + 64,
+    ).eval()
+
+
+@pytest.mark.parametrize("height, width", [(64, 64), (36, 52)])
+def test_heads_as_wide_as_sdxls(height, width):
+    unet = make_wide_unet().to(GPU.device, GPU.dtype)
+    halves = UNetEncoder(unet), UNetDecoder(unet)
+    fast, plain = ([make_engine(kind, copy.deepcopy(half), GPU) for half in halves] for kind in ("cuda_graph", "torch"))
+    sizes = torch.tensor([[height * 8.0, width * 8.0, 0, 0, height * 8.0, width * 8.0]] * 2).to(GPU.device, GPU.dtype)
+    for seed in range(2):
+        sample, prompt, pooled = (
+            draw(2, 4, height, width, seed=seed),
+            draw(2, 77, 64, seed=seed),
+            draw(2, 64, seed=seed),
+        )
+        inputs = sample, torch.tensor(601.0, device=GPU.device), prompt, pooled, sizes
+        assert differ(run(fast, inputs), run(plain, inputs)) < 5e-3
 
 
 def test_a_controlnet_and_a_vae_too():
