@@ -4,7 +4,7 @@ A tile of values and the tile of their gates are one product of twice the width,
 ones; the weight is read as [2, n, k]. The tile is small enough for two programs on a multiprocessor: one multiplies
 while the other gates and writes.
 
-Hopper's own kernel, where that is what runs, is in `geglu_linear_hopper`.
+On Hopper itself `geglu_linear_hopper` runs instead.
 """
 
 from __future__ import annotations
@@ -31,17 +31,23 @@ def fits(x: Tensor, weight: Tensor) -> bool:
 
 
 @triton.jit
+def find_tile(number, down, across, TILES_DOWN: tl.constexpr):
+    """The row and the column of a tile of down x across, in bands of TILES_DOWN rows."""
+    band = number // (TILES_DOWN * across) * TILES_DOWN
+    high = tl.minimum(down - band, TILES_DOWN)
+    place = number % (TILES_DOWN * across)
+    return band + place % high, place // high
+
+
+@triton.jit
 def project_and_gate(
     x, weight, bias, y, rows, width, depth,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, TILES_DOWN: tl.constexpr,
 ):  # fmt: skip
     """One tile: x [rows, depth], weight [2, width, depth] and y [rows, width] by descriptors; bias [2 width]."""
     down, across = tl.cdiv(rows, ROWS), tl.cdiv(width, COLUMNS)
-    tile = tl.program_id(0)
-    band = tile // (TILES_DOWN * across) * TILES_DOWN
-    high = tl.minimum(down - band, TILES_DOWN)
-    place = tile % (TILES_DOWN * across)
-    row, column = (band + place % high) * ROWS, place // high * COLUMNS
+    tile_row, tile_column = find_tile(tl.program_id(0), down, across, TILES_DOWN)
+    row, column = tile_row * ROWS, tile_column * COLUMNS
     product = tl.zeros((ROWS, 2 * COLUMNS), tl.float32)
     for k in range(0, depth, DEPTH):
         part = weight.load([0, column, k]).reshape(2 * COLUMNS, DEPTH)

@@ -27,21 +27,13 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from swiftdiffusion_operators.kernels.geglu import gelu
+from swiftdiffusion_operators.kernels.geglu_linear import find_tile
 from swiftdiffusion_operators.kernels.hopper import GROUP_WARPS
 
 ROWS, COLUMNS, DEPTH = 128, 128, 64  # of the result's tiles, and of one step along the features
 STAGES = 4  # steps whose rows and weights lie in shared memory: with two tiles of results, all there is
 TILES_DOWN = 16  # so many tiles below one another run together and share weights in the cache
 REGISTERS, GROUP_REGISTERS, FETCH_REGISTERS = 168, 240, 24  # a thread, at the start and then in each kind of warp
-
-
-@gluon.jit
-def find_tile(number, down, across, TILES_DOWN: gl.constexpr):
-    """The row and column of tiles, band by band of TILES_DOWN rows."""
-    band = number // (TILES_DOWN * across) * TILES_DOWN
-    high = gl.minimum(down - band, TILES_DOWN)
-    place = number % (TILES_DOWN * across)
-    return band + place % high, place // high
 
 
 @gluon.jit

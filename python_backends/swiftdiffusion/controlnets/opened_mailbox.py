@@ -30,8 +30,7 @@ class OpenedMailbox:
             Unavailable: the two cannot share memory; the message says why.
         """
         self._device = placement.device
-        require_reach(offer, placement)
-        self.near = offer.gpu == str(torch.cuda.get_device_properties(self._device).uuid)  # on the lane's own GPU
+        self.near = find_owner(offer, placement) == (self._device.index or 0)  # on the lane's own GPU
         item = placement.dtype.itemsize
         self._sample_bytes = math.prod(offer.sample) * item
         self._residual_bytes = offer.residuals * item
@@ -69,8 +68,12 @@ class OpenedMailbox:
             cuda_driver.close_exported(self._pointer)
 
 
-def require_reach(offer: Offer, placement: Placement) -> None:
-    """Refuse a mailbox that cannot be opened on `placement`; raises Unavailable with the reason."""
+def find_owner(offer: Offer, placement: Placement) -> int:
+    """The lane's GPU, as this process counts them.
+
+    Raises:
+        Unavailable: the mailbox cannot be opened on `placement`; with the reason.
+    """
     if placement.device.type != "cuda":
         raise Unavailable("the ControlNet runs on the CPU")
     if offer.dtype != str(placement.dtype).removeprefix("torch."):
@@ -84,3 +87,4 @@ def require_reach(offer: Offer, placement: Placement) -> None:
     here = placement.device.index or 0
     if owner != here and not torch.cuda.can_device_access_peer(here, owner):
         raise Unavailable(f"GPU {here} cannot reach the memory of GPU {owner}")
+    return owner

@@ -1,6 +1,5 @@
 import pytest
 
-pytest.importorskip("triton")
 from swiftdiffusion_operators.kernels.attention_tiles import (
     GROUPS,
     HEAD_BITS,
