@@ -2,6 +2,7 @@
 
 from swiftdiffusion_operators.add_bias import add_bias
 from swiftdiffusion_operators.add_layer_norm import add_layer_norm
+from swiftdiffusion_operators.convolve import convolve
 from swiftdiffusion_operators.cross_attention import cross_attention
 from swiftdiffusion_operators.geglu import geglu
 from swiftdiffusion_operators.geglu_linear import geglu_linear
@@ -15,6 +16,7 @@ __all__ = [
     "add_bias",
     "add_layer_norm",
     "add_taps",
+    "convolve",
     "cross_attention",
     "geglu",
     "geglu_linear",

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from swiftdiffusion.networks.fused.layout import from_pixels, to_pixels
-from swiftdiffusion_operators import add_bias, add_taps, upsample_convolve, upsample_nearest
+from swiftdiffusion_operators import add_taps, convolve, upsample_convolve, upsample_nearest
 
 
 class Convolution(nn.Module):
-    """A convolution whose bias torch would add in a slow pass of its own; over single pixels it is a product."""
+    """A convolution and its bias, by the fused operator; over single pixels it is a product."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -22,13 +22,13 @@ class Convolution(nn.Module):
         """x [batch, channels, h, w] channels last, and so is what it returns."""
         if self.weight.shape[2:] == (1, 1):
             return from_pixels(functional.linear(to_pixels(x), self.weight.flatten(1), self.bias))
-        convolved = functional.conv2d(x, self.weight, None, self.stride, self.padding)
-        return from_pixels(add_bias(to_pixels(convolved), self.bias))
+        return convolve(x, self.weight, self.bias, None, self.stride[0], self.padding[0])
 
     @staticmethod
     def fits(conv: nn.Conv2d) -> bool:
         """Whether it is one of the plain kind."""
-        return conv.bias is not None and conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
+        even = len(set(conv.stride)) == len(set(conv.padding)) == 1 and conv.padding_mode == "zeros"
+        return even and conv.bias is not None and conv.groups == 1 and conv.dilation == (1, 1)
 
 
 class Upsample(nn.Module):

@@ -10,14 +10,14 @@ from torch.nn import functional
 
 from swiftdiffusion.networks.fused.layout import from_pixels, to_pixels
 from swiftdiffusion.networks.fused.norm import GroupNormSiLU
-from swiftdiffusion_operators import add_bias
+from swiftdiffusion_operators import convolve
 
 
 class ResnetBlock(nn.Module):
     """diffusers' ``ResnetBlock2D`` with six passes over the picture less.
 
     The first convolution's bias and the time embedding enter the second GroupNorm as its shift; the second
-    convolution's bias and the residual are added at once.
+    convolution adds its bias and the residual itself.
     """
 
     def __init__(self, block: ResnetBlock2D) -> None:
@@ -48,9 +48,9 @@ class ResnetBlock(nn.Module):
             shift = self.conv1.bias.expand(x.shape[0], -1)
         else:
             shift = temb[self]
-        hidden = self._convolve(self.conv1, self.norm1(x, beside=skip))
-        hidden = self._convolve(self.conv2, self.norm2(hidden, shift))
-        return from_pixels(add_bias(to_pixels(hidden), self.conv2.bias, self._shorten(to_pixels(x), skip)))
+        hidden = convolve(self.norm1(x, beside=skip), self.conv1.weight)
+        shortened = from_pixels(self._shorten(to_pixels(x), skip))
+        return convolve(self.norm2(hidden, shift), self.conv2.weight, self.conv2.bias, shortened)
 
     def _shorten(self, pixels: Tensor, skip: Tensor | None) -> Tensor:
         if self.conv_shortcut is None:
@@ -62,7 +62,3 @@ class ResnetBlock(nn.Module):
         rest = to_pixels(skip).flatten(0, 2)
         shortened.flatten(0, 2).addmm_(rest, weight[:, seam:].t())
         return shortened
-
-    @staticmethod
-    def _convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
-        return functional.conv2d(x, conv.weight, None, conv.stride, conv.padding)
