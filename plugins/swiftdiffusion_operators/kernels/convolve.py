@@ -31,7 +31,6 @@ from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from swiftdiffusion_operators.kernels.hopper import GROUP_WARPS, is_hopper
 
-SIDE = 3  # of the kernel
 UNIT = 64  # pixels that a group multiplies
 DEPTH = 64  # channels of a step
 REGISTERS, GROUP_REGISTERS, FETCH_REGISTERS = 168, 240, 24  # a thread, at the start and then in each kind of warp
@@ -70,9 +69,9 @@ WIDTHS = (Width(256, 64, 1.0), Width(256, 0, 0.97), Width(128, 32, 0.9), Width(1
 
 
 def fits(x: Tensor, weight: Tensor, stride: int, padding: int) -> bool:
-    """Whether the kernel takes them: 3×3 that keeps the picture's size, half precision, on a Hopper GPU."""
+    """Whether the kernel takes them: 3×3 or 1×1 that keeps the picture's size, half precision, on a Hopper GPU."""
     out, channels, *sides = weight.shape
-    plain = sides == [SIDE, SIDE] and stride == 1 and padding == SIDE // 2
+    plain = sides in ([3, 3], [1, 1]) and stride == 1 and padding == sides[0] // 2
     wide = min(out, channels) >= FEWEST and out % EVEN == channels % EVEN == 0
     return plain and wide and x.numel() > 0 and x.itemsize == 2 and is_hopper(x.device)
 
@@ -333,13 +332,13 @@ def run(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None)
     most = torch.cuda.get_device_properties(x.device).multi_processor_count
     tile = choose_width(units, out, most)
     programs = min(triton.cdiv(units, 2) * triton.cdiv(out, tile.channels), most)
-    matrix, result = lay_channels_last(weight).view(out, -1), describe_pixels(y, unit, tile.piece)
+    matrix, result = weight.permute(0, 2, 3, 1).flatten(1), describe_pixels(y, unit, tile.piece)
     added = result if residual is None else describe_pixels(lay_channels_last(residual), unit, tile.piece)
     convolve_in_tiles[(programs,)](
         describe_pixels(pixels, unit, DEPTH),
         describe_weights(matrix, tile.wide), describe_weights(matrix, tile.narrow or tile.wide),
         added, result, y if bias is None else bias, batch, height, width, channels, out,
-        NARROW=tile.narrow, STAGES=tile.stages, SIDE=SIDE, BIASED=bias is not None, ADDS=residual is not None,
+        NARROW=tile.narrow, STAGES=tile.stages, SIDE=weight.shape[2], BIASED=bias is not None, ADDS=residual is not None,
         GROUP_REGISTERS=GROUP_REGISTERS, FETCH_REGISTERS=FETCH_REGISTERS, num_warps=GROUP_WARPS, maxnreg=REGISTERS,
     )  # fmt: skip
     return y.permute(0, 3, 1, 2)

@@ -27,7 +27,7 @@ types = {
     "y": describe_pixels(tile.piece), "bias": "*" + kind,
 } | dict.fromkeys(("batch", "height", "width", "channels", "out"), "i32")
 constants = {
-    "NARROW": tile.narrow, "STAGES": tile.stages, "SIDE": kernel.SIDE, "BIASED": True, "ADDS": True,
+    "NARROW": tile.narrow, "STAGES": tile.stages, "SIDE": 3, "BIASED": True, "ADDS": True,
     "GROUP_REGISTERS": kernel.GROUP_REGISTERS, "FETCH_REGISTERS": kernel.FETCH_REGISTERS,
 }
 aligned = {(at,): [["tt.divisibility", 16]] for at in (5, 10)}  # the bias and the channels that go out

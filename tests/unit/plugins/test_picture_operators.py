@@ -28,7 +28,7 @@ def test_biases_and_residuals(channels, dtype):
     torch.library.opcheck(torch.ops.swiftdiffusion.add_bias.default, (x, bias, residual))
 
 
-# a batch's shape, channels out, side of the kernel, stride, padding; Hopper's kernel takes the first six
+# a batch's shape, channels out, side of the kernel, stride, padding; Hopper's kernel takes the first eight
 CONVOLUTIONS = [
     ((1, 64, 3, 5), 64, 3, 1, 1),
     ((2, 72, 13, 7), 336, 3, 1, 1),
@@ -36,6 +36,8 @@ CONVOLUTIONS = [
     ((1, 128, 9, 70), 640, 3, 1, 1),
     ((3, 96, 2, 66), 256, 3, 1, 1),
     ((8, 64, 40, 1), 160, 3, 1, 1),
+    ((2, 320, 16, 24), 640, 1, 1, 0),
+    ((1, 72, 13, 7), 336, 1, 1, 0),
     ((2, 64, 6, 5), 64, 3, 2, 1),
     ((1, 4, 7, 5), 64, 3, 1, 1),
     ((2, 65, 4, 4), 64, 3, 1, 1),
