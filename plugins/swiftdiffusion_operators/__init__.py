@@ -1,7 +1,6 @@
 """Fused operators: each one a PyTorch op with a plain CPU implementation and a GPU kernel, one a file."""
 
 from swiftdiffusion_operators.add_bias import add_bias
-from swiftdiffusion_operators.add_layer_norm import add_layer_norm
 from swiftdiffusion_operators.convolve import convolve
 from swiftdiffusion_operators.cross_attention import cross_attention
 from swiftdiffusion_operators.geglu import geglu
@@ -14,7 +13,6 @@ from swiftdiffusion_operators.upsample_nearest import upsample_nearest
 
 __all__ = [
     "add_bias",
-    "add_layer_norm",
     "add_taps",
     "convolve",
     "cross_attention",

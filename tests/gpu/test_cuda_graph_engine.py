@@ -121,18 +121,15 @@ def test_a_controlnet_and_a_vae_too():
 
 
 def test_a_refit_reaches_what_is_captured_and_goes_back():
-    """Weights that stand alone, that are parts of merged ones, and that keys and values were computed from."""
+    """Weights that stand alone, that are parts of merged ones, and that keys, values and biases were computed from."""
     fast, plain = load_halves("cuda_graph"), load_halves("torch")
     inputs = make_inputs()
     base = run(fast, inputs)
+    kinds = ("to_k.weight", "to_q.weight", "conv1.weight", "proj_in.weight", "proj_out.weight", "to_out.0.bias")
     pristine = {}
     for engine, other in zip(fast, plain, strict=True):
-        names = [
-            n
-            for n in engine.parameters()
-            if n.endswith((".to_k.weight", ".to_q.weight", ".conv1.weight", "proj_in.weight"))
-        ]
-        assert len(names) > 8
+        names = [name for name in engine.parameters() if name.endswith(kinds)]
+        assert len(names) > 12
         pristine[engine] = {name: engine.parameters()[name].clone() for name in names}
         changed = {name: weight * 1.1 for name, weight in pristine[engine].items()}
         refit(engine, changed)

@@ -338,7 +338,8 @@ def run(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None)
         describe_pixels(pixels, unit, DEPTH),
         describe_weights(matrix, tile.wide), describe_weights(matrix, tile.narrow or tile.wide),
         added, result, y if bias is None else bias, batch, height, width, channels, out,
-        NARROW=tile.narrow, STAGES=tile.stages, SIDE=weight.shape[2], BIASED=bias is not None, ADDS=residual is not None,
+        NARROW=tile.narrow, STAGES=tile.stages, SIDE=weight.shape[2],
+        BIASED=bias is not None, ADDS=residual is not None,
         GROUP_REGISTERS=GROUP_REGISTERS, FETCH_REGISTERS=FETCH_REGISTERS, num_warps=GROUP_WARPS, maxnreg=REGISTERS,
     )  # fmt: skip
     return y.permute(0, 3, 1, 2)

@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch.nn import functional
 
-from swiftdiffusion_operators import add_layer_norm, cross_attention, geglu, geglu_linear, layer_norm, self_attention
+from swiftdiffusion_operators import cross_attention, geglu, geglu_linear, layer_norm, self_attention
 
 pytest.importorskip("triton")
-from swiftdiffusion_operators.kernels import add_layer_norm as norm_kernel
 from swiftdiffusion_operators.kernels import cross_attention as attention_kernel
 from swiftdiffusion_operators.kernels import geglu as geglu_kernel
 from swiftdiffusion_operators.kernels import geglu_linear as geglu_linear_kernel
+from swiftdiffusion_operators.kernels import layer_norm as norm_kernel
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ERRORS = {torch.float16: 1e-3, torch.bfloat16: 1e-2, torch.float32: 2e-6}
@@ -61,37 +61,17 @@ def test_geglu_in_the_product(shape, width, dtype):
 
 
 @dtypes
+@pytest.mark.parametrize("finely", [False, True, None])
 @pytest.mark.parametrize("shape", [(7, 320), (2, 3, 37), (1, 1280)])
-def test_layer_norms(shape, dtype):
-    x, residual = draw(*shape, dtype=dtype) + 5, draw(*shape, dtype=dtype, seed=1)
-    weight, bias = draw(shape[-1], dtype=dtype), draw(shape[-1], dtype=dtype, seed=1)
-
-    def norm(x):
-        return functional.layer_norm(x.double(), shape[-1:], weight.double(), bias.double(), 1e-5)
-
-    for run in (norm_kernel.run, add_layer_norm):
-        total, normed = run(x, residual, weight, bias, 1e-5)
-        assert differ(total, x.double() + residual.double()) < ERRORS[dtype]
-        assert differ(normed, norm(total)) < ERRORS[dtype]  # of the sum as it was rounded, which goes on as residual
-    for normed in (norm_kernel.run(x, None, weight, bias, 1e-5)[1], layer_norm(x, weight, bias, 1e-5)):
-        assert differ(normed, norm(x)) < ERRORS[dtype]
-    torch.library.opcheck(torch.ops.swiftdiffusion.add_layer_norm.default, (x, residual, weight, bias, 1e-5))
-    torch.library.opcheck(torch.ops.swiftdiffusion.layer_norm.default, (x, weight, bias, 1e-5))
-
-
-@dtypes
-@pytest.mark.parametrize("shape", [(3, 5, 37), (4, 1, 1280), (2, 9, 64)])
-def test_what_is_added_may_lack_samples(shape, dtype):
-    x, residual = draw(*shape, dtype=dtype), draw(*shape, dtype=dtype, seed=1)
-    weight, bias, stand_in = (draw(shape[-1], dtype=dtype, seed=seed) for seed in (2, 3, 4))
-    for lacking in (1, shape[0] - 1):
-        whole = torch.cat([stand_in.expand(lacking, *shape[1:]), x[lacking:]])
-        for run in (norm_kernel.run, add_layer_norm):
-            wanted = run(whole, residual, weight, bias, 1e-5)
-            found = run(x[lacking:], residual, weight, bias, 1e-5, stand_in)
-            assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
-    operator = torch.ops.swiftdiffusion.add_layer_norm.default
-    torch.library.opcheck(operator, (x[1:], residual, weight, bias, 1e-5, stand_in))
+def test_layer_norm(shape, finely, dtype):
+    """Alone, and of rows that are shifted first, whose sum is not rounded."""
+    x, weight, bias = draw(*shape, dtype=dtype) + 5, draw(shape[-1], dtype=dtype), draw(shape[-1], dtype=dtype, seed=1)
+    shift = None if finely is None else draw(shape[-1], dtype=torch.float32 if finely else dtype, seed=2) * 20
+    total = x.double() if shift is None else x.double() + shift.double()
+    wanted = functional.layer_norm(total, shape[-1:], weight.double(), bias.double(), 1e-5)
+    assert differ(norm_kernel.run(x, weight, bias, 1e-5, shift), wanted) < ERRORS[dtype]
+    assert differ(layer_norm(x, weight, bias, 1e-5, shift), wanted) < ERRORS[dtype]
+    torch.library.opcheck(torch.ops.swiftdiffusion.layer_norm.default, (x, weight, bias, 1e-5, shift))
 
 
 @dtypes
