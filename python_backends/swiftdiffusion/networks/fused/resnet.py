@@ -6,9 +6,7 @@ from typing import Any
 
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
-from torch.nn import functional
 
-from swiftdiffusion.networks.fused.layout import from_pixels, to_pixels
 from swiftdiffusion.networks.fused.norm import GroupNormSiLU
 from swiftdiffusion_operators import convolve
 
@@ -49,16 +47,12 @@ class ResnetBlock(nn.Module):
         else:
             shift = temb[self]
         hidden = convolve(self.norm1(x, beside=skip), self.conv1.weight)
-        shortened = from_pixels(self._shorten(to_pixels(x), skip))
+        shortened = self._shorten(x, skip)
         return convolve(self.norm2(hidden, shift), self.conv2.weight, self.conv2.bias, shortened)
 
-    def _shorten(self, pixels: Tensor, skip: Tensor | None) -> Tensor:
+    def _shorten(self, x: Tensor, skip: Tensor | None) -> Tensor:
         if self.conv_shortcut is None:
-            return pixels
-        weight, bias, seam = self.conv_shortcut.weight.flatten(1), self.conv_shortcut.bias, pixels.shape[-1]
-        shortened = functional.linear(pixels, weight[:, :seam], bias)
-        if skip is None:
-            return shortened
-        rest = to_pixels(skip).flatten(0, 2)
-        shortened.flatten(0, 2).addmm_(rest, weight[:, seam:].t())
-        return shortened
+            return x
+        weight, bias, seam = self.conv_shortcut.weight, self.conv_shortcut.bias, x.shape[1]
+        shortened = convolve(x, weight[:, :seam], bias, None, 1, 0)
+        return shortened if skip is None else convolve(skip, weight[:, seam:], None, shortened, 1, 0)

@@ -14,7 +14,7 @@ from torch.nn import functional
 from swiftdiffusion.networks.fused.attention import CrossAttention, SelfAttention
 from swiftdiffusion.networks.fused.layout import from_pixels, to_pixels
 from swiftdiffusion.networks.fused.norm import GroupNormSiLU
-from swiftdiffusion_operators import add_bias, geglu_linear, layer_norm
+from swiftdiffusion_operators import convolve, geglu_linear, layer_norm
 
 
 class TransformerBlock(nn.Module):
@@ -90,5 +90,5 @@ class Transformer(nn.Module):
         x = functional.linear(to_pixels(self.norm(hidden_states)).flatten(1, 2), self.proj_in.weight.flatten(1))
         for block, shifts in zip(self.transformer_blocks, biases.shifts.split(3), strict=True):
             block(x, shifts, given)
-        x = functional.linear(x, self.proj_out.weight.flatten(1))
-        return (from_pixels(add_bias(x.view_as(picture), biases.last, picture)),)
+        weight = self.proj_out.weight.flatten(1)[:, :, None, None]
+        return (convolve(from_pixels(x.view_as(picture)), weight, biases.last, hidden_states, 1, 0),)
