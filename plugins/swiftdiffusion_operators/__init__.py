@@ -1,6 +1,5 @@
 """Fused operators: each one a PyTorch op with a plain CPU implementation and a GPU kernel, one a file."""
 
-from swiftdiffusion_operators.add_bias import add_bias
 from swiftdiffusion_operators.convolve import convolve
 from swiftdiffusion_operators.cross_attention import cross_attention
 from swiftdiffusion_operators.geglu import geglu
@@ -12,7 +11,6 @@ from swiftdiffusion_operators.upsample_convolve import add_taps, upsample_convol
 from swiftdiffusion_operators.upsample_nearest import upsample_nearest
 
 __all__ = [
-    "add_bias",
     "add_taps",
     "convolve",
     "cross_attention",

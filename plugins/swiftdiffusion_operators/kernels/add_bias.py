@@ -25,7 +25,7 @@ def add(x, bias, residual, y, elements, CHANNELS: tl.constexpr, TILE: tl.constex
 
 
 def run(x: Tensor, bias: Tensor, residual: Tensor | None) -> Tensor:
-    """The operator on tensors; as `swiftdiffusion_operators.add_bias`."""
+    """x [..., channels], bias [channels], residual as x or None; returns as x."""
     x = x.contiguous()
     y = torch.empty_like(x)
     adds = residual is not None

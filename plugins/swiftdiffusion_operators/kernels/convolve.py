@@ -1,6 +1,6 @@
-"""A convolution by 3×3 of channels-last pictures for Hopper's GPUs as one product of matrices, in Gluon.
+"""A convolution by 3×3 or 1×1 of channels-last pictures for Hopper's GPUs as one product of matrices, in Gluon.
 
-Nothing is gathered beforehand: of each step, 64 channels of one of the nine neighbours, a descriptor copies a box of
+Nothing is gathered beforehand: of each step, 64 channels of one of the neighbours, a descriptor copies a box of
 pixels that lies one further, and fills in the zeros around the picture. One program stays on each multiprocessor and
 goes from tile to tile. One warp fetches pixels and weights, some steps ahead and on into the next tile; two groups of
 four warps multiply 64 pixels each by the same weights. A tile is WIDE + NARROW channels wide, for tensors are powers of
@@ -68,12 +68,16 @@ class Width(NamedTuple):
 WIDTHS = (Width(256, 64, 1.0), Width(256, 0, 0.97), Width(128, 32, 0.9), Width(128, 0, 0.85))
 
 
-def fits(x: Tensor, weight: Tensor, stride: int, padding: int) -> bool:
-    """Whether the kernel takes them: 3×3 or 1×1 that keeps the picture's size, half precision, on a Hopper GPU."""
+def fits(x: Tensor, weight: Tensor, stride: int, padding: int, adds: bool) -> bool:
+    """Whether the kernel takes them, faster than cuDNN: 3×3 or 1×1 that keeps the picture's size, on a Hopper GPU.
+
+    cuDNN's own tiles are as good where nothing is added and the channels are no multiple of SDXL's.
+    """
     out, channels, *sides = weight.shape
     plain = sides in ([3, 3], [1, 1]) and stride == 1 and padding == sides[0] // 2
     wide = min(out, channels) >= FEWEST and out % EVEN == channels % EVEN == 0
-    return plain and wide and x.numel() > 0 and x.itemsize == 2 and is_hopper(x.device)
+    worthwhile = adds or any(width.narrow and out % width.channels == 0 for width in WIDTHS)
+    return plain and wide and worthwhile and x.numel() > 0 and x.itemsize == 2 and is_hopper(x.device)
 
 
 def choose_unit(height: int, width: int) -> tuple[int, int]:

@@ -24,7 +24,7 @@ def normalise(
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
     place = tl.arange(0, PIECE)[None, :]
     total = tl.zeros((ROWS, PIECE), tl.float32)
-    pieces = tl.tuple(())
+    pieces, weights, biases = tl.tuple(()), tl.tuple(()), tl.tuple(())
     for start in tl.static_range(0, WIDTH, PIECE):
         column = start + place
         piece = tl.load(x + row * WIDTH + column, mask=(row < rows) & (column < WIDTH), other=0.0).to(tl.float32)
@@ -32,6 +32,9 @@ def normalise(
             piece += tl.load(shift + column, mask=column < WIDTH, other=0.0).to(tl.float32)
         total += piece
         pieces += (piece,)
+        # on their way while the row is added up: another step's, they lie in no cache
+        weights += (tl.load(weight + column, mask=column < WIDTH, other=0.0),)
+        biases += (tl.load(bias + column, mask=column < WIDTH, other=0.0),)
     mean = tl.sum(total, axis=1)[:, None] / WIDTH
     squares = tl.zeros((ROWS, PIECE), tl.float32)
     for start in tl.static_range(0, WIDTH, PIECE):
@@ -41,8 +44,7 @@ def normalise(
     for start in tl.static_range(0, WIDTH, PIECE):
         column = start + place
         value = (pieces[start // PIECE] - mean) * scale
-        value *= tl.load(weight + column, mask=column < WIDTH, other=0.0).to(tl.float32)
-        value += tl.load(bias + column, mask=column < WIDTH, other=0.0).to(tl.float32)
+        value = value * weights[start // PIECE].to(tl.float32) + biases[start // PIECE].to(tl.float32)
         tl.store(y + row * WIDTH + column, value.to(y.dtype.element_ty), mask=(row < rows) & (column < WIDTH))
 
 

@@ -75,7 +75,10 @@ def test_layer_norm(shape, finely, dtype):
 
 
 @dtypes
-@pytest.mark.parametrize(("queries", "keys", "heads", "width"), [(150, 77, 4, 64), (9, 48, 3, 16), (64, 130, 1, 32)])
+@pytest.mark.parametrize(
+    ("queries", "keys", "heads", "width"),
+    [(150, 77, 4, 64), (9, 48, 3, 16), (64, 130, 1, 32), (1, 17, 2, 32), (65, 64, 1, 128), (63, 231, 2, 64)],
+)
 def test_attention_to_the_prompt(queries, keys, heads, width, dtype):
     if dtype == torch.bfloat16 and DEVICE == "cpu":
         pytest.skip("Triton's interpreter multiplies bf16 matrices as integers")

@@ -6,7 +6,9 @@ from typing import Any
 
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
+from torch.nn import functional
 
+from swiftdiffusion.networks.fused.layout import from_pixels, to_pixels
 from swiftdiffusion.networks.fused.norm import GroupNormSiLU
 from swiftdiffusion_operators import convolve
 
@@ -47,12 +49,11 @@ class ResnetBlock(nn.Module):
         else:
             shift = temb[self]
         hidden = convolve(self.norm1(x, beside=skip), self.conv1.weight)
-        shortened = self._shorten(x, skip)
-        return convolve(self.norm2(hidden, shift), self.conv2.weight, self.conv2.bias, shortened)
+        return convolve(self.norm2(hidden, shift), self.conv2.weight, self.conv2.bias, self._shorten(x, skip))
 
     def _shorten(self, x: Tensor, skip: Tensor | None) -> Tensor:
         if self.conv_shortcut is None:
             return x
         weight, bias, seam = self.conv_shortcut.weight, self.conv_shortcut.bias, x.shape[1]
-        shortened = convolve(x, weight[:, :seam], bias, None, 1, 0)
-        return shortened if skip is None else convolve(skip, weight[:, seam:], None, shortened, 1, 0)
+        shortened = from_pixels(functional.linear(to_pixels(x), weight[:, :seam].flatten(1), bias))
+        return shortened if skip is None else convolve(skip, weight[:, seam:], None, shortened, padding=0)

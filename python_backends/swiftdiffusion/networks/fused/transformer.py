@@ -91,4 +91,4 @@ class Transformer(nn.Module):
         for block, shifts in zip(self.transformer_blocks, biases.shifts.split(3), strict=True):
             block(x, shifts, given)
         weight = self.proj_out.weight.flatten(1)[:, :, None, None]
-        return (convolve(from_pixels(x.view_as(picture)), weight, biases.last, hidden_states, 1, 0),)
+        return (convolve(from_pixels(x.view_as(picture)), weight, biases.last, hidden_states, padding=0),)
