@@ -27,7 +27,8 @@ def test_biases_and_residuals(channels, dtype):
     assert torch.allclose(bias_kernel.run(x, bias, residual).double(), wanted, rtol=1e-3, atol=2e-3)
 
 
-# a batch's shape, channels out, side of the kernel, stride, padding; Hopper's kernel takes the first eight where something is added
+# a batch's shape, channels out, side of the kernel, stride, padding;
+# of the first eight Hopper's kernel takes those with something to add
 CONVOLUTIONS = [
     ((1, 64, 3, 5), 64, 3, 1, 1),
     ((2, 72, 13, 7), 336, 3, 1, 1),
