@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from swiftdiffusion.errors import InvalidArgument
+from swiftdiffusion.request.jpeg import write_jpeg
 from swiftdiffusion.request.png import write_png
 
 READABLE = ("PNG", "JPEG", "WEBP")
@@ -64,7 +65,7 @@ def encode_png(pixels: NDArray[np.uint8], request: dict[str, Any]) -> bytes:
 
 def encode_jpeg(pixels: NDArray[np.uint8], request: dict[str, Any]) -> bytes:
     """A JPEG with the request in its EXIF user comment."""
-    return _save(Image.fromarray(pixels), "JPEG", quality=95, subsampling=0, exif=_exif(request))
+    return write_jpeg(pixels, 95, _exif(request))
 
 
 def encode_webp(pixels: NDArray[np.uint8], request: dict[str, Any]) -> bytes:
