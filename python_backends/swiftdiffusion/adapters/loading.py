@@ -14,7 +14,8 @@ import torch
 from swiftdiffusion.adapters.cache import ByteBoundedCache
 from swiftdiffusion.adapters.chunk_copier import ChunkCopier
 from swiftdiffusion.adapters.copy_stream import copy_stream
-from swiftdiffusion.adapters.layout import LoraLayout, lay_out
+from swiftdiffusion.adapters.layout import LoraLayout
+from swiftdiffusion.adapters.layouts import Layouts
 from swiftdiffusion.adapters.pending import PendingLoras
 from swiftdiffusion.adapters.profile import AdapterProfile, read_profile
 from swiftdiffusion.adapters.safetensors_file import Header, MalformedFileError
@@ -62,11 +63,11 @@ class LoraLoader:
         threads: int = 2,
     ) -> None:
         self._store = store
-        self._targets = targets
         self._networks = tuple(networks)
         self._device = torch.empty(0, device=device).device  # with the index that "cuda" leaves open
         self._copier = ChunkCopier(self._device)
         self._cache: ByteBoundedCache[AdapterFile, LoraWeights] = ByteBoundedCache(cache_bytes)
+        self._layouts = Layouts(targets, LAYOUTS_KEPT)
         self._read_layout = lru_cache(maxsize=LAYOUTS_KEPT)(self._read_layout_uncached)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="lora-loader")
         self._lock = threading.Lock()
@@ -189,7 +190,7 @@ class LoraLoader:
 
     def _read_layout_uncached(self, file: AdapterFile) -> tuple[Header, LoraLayout]:
         header = self._store.read_header(file)
-        return header, lay_out(file.name, header, self._targets)
+        return header, self._layouts.find(file.name, header)
 
 
 def _explain(file: AdapterFile, error: MalformedFileError | OSError) -> InvalidArgument | Unavailable:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -35,8 +35,7 @@ class MalformedFileError(Exception):
     """A file that is not what it should be; the message is a clause whose subject is the file."""
 
 
-@dataclass(frozen=True)
-class TensorEntry:
+class TensorEntry(NamedTuple):
     """Where one tensor lies: bytes ``start`` to ``end`` of the file."""
 
     dtype: torch.dtype
@@ -111,8 +110,9 @@ def _check_entry(name: str, field: dict[str, Any], data_start: int) -> TensorEnt
     if dtype is None:
         raise MalformedFileError(f"stores {name!r} as {str(field['dtype'])[:16]!r}, a dtype that is not supported")
     shape, (start, end) = tuple(field["shape"]), field["data_offsets"]
-    if not all(type(number) is int and number >= 0 for number in (*shape, start, end)):
-        raise ValueError("a size that is no whole number")
+    for number in (*shape, start, end):
+        if type(number) is not int or number < 0:
+            raise ValueError("a size that is no whole number")
     if end - start != math.prod(shape) * dtype.itemsize:
         raise ValueError("a tensor whose bytes do not make its shape")
     return TensorEntry(dtype, shape, data_start + start, data_start + end)

@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import threading
 import time
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from swiftdiffusion.adapters import folder_store, loading
 from swiftdiffusion.adapters.pending import PendingLoras
@@ -52,6 +54,20 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
 def test_inspecting_reads_the_header_alone(lora: Path, gate: Gate, make_loader: MakeLoader) -> None:
     assert make_loader().inspect("ink").layout.networks == {"unet", "text_encoder", "text_encoder_2"}
     assert gate.count == 0
+
+
+def test_files_of_one_form_have_one_layout(tmp_path: Path, pipeline: Any, make_loader: MakeLoader) -> None:
+    """Whatever their values; but not where the metadata gives another strength."""
+    tensors = peft(pipeline)
+    write(tmp_path / "ink.safetensors", tensors)
+    write(tmp_path / "coal.safetensors", {name: tensor + 1 for name, tensor in tensors.items()})
+    strong = {"lora_adapter_metadata": json.dumps({"unet.lora_alpha": 64})}
+    save_file(tensors, tmp_path / "strong.safetensors", strong)
+    loader = make_loader()
+    ink, coal, strong_ink = (loader.inspect(name).layout for name in ("ink", "coal", "strong"))
+    assert ink is coal
+    assert [layer.strength for layer in ink.layers] != [layer.strength for layer in strong_ink.layers]
+    assert [layer.keys for layer in ink.layers] == [layer.keys for layer in strong_ink.layers]
 
 
 def test_loading_does_not_block_and_waiting_does_not_spin(lora: Path, gate: Gate, make_loader: MakeLoader) -> None:
