@@ -10,6 +10,7 @@ Groups = Mapping[str, Mapping[str, float | None]]
 SCALE = 2  # pixels a unit, for sharp text
 PANEL_WIDTH, MARGIN, LABELS, VALUES = 480, 24, 76, 70
 BAR, GAP, LINE = 16, 12, 22
+LEGEND, KEY = 13, 20  # the size of its names, and what its colours take
 PAPER, INK, FAINT = "white", "#202020", "#909090"
 COLOURS = ("#b8b8b8", "#7a9cc6", "#d1495b", "#66a182", "#edae49", "#6d597a")
 
@@ -22,23 +23,35 @@ def draw_chart(title: str, subtitle: str, series: Sequence[str], panels: Mapping
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
     height_of_panel = max(_panel_height(groups, len(series)) for groups in panels.values())
-    top = MARGIN + 3 * LINE + MARGIN
-    canvas = Image.new(
-        "RGB",
-        (SCALE * (columns * (PANEL_WIDTH + MARGIN) + MARGIN), SCALE * (top + rows * (height_of_panel + MARGIN))),
-        PAPER,
-    )
+    width = columns * (PANEL_WIDTH + MARGIN) + MARGIN
+    places = _place_legend(series, width - MARGIN)
+    top = MARGIN + (3 + max(line for _, line in places)) * LINE + MARGIN
+    canvas = Image.new("RGB", (SCALE * width, SCALE * (top + rows * (height_of_panel + MARGIN))), PAPER)
     pen = _Pen(canvas)
     pen.write(MARGIN, MARGIN, title, INK, 18)
     pen.write(MARGIN, MARGIN + LINE + 2, subtitle, FAINT, 12)
-    left: float = MARGIN
-    for colour, name in zip(COLOURS, series, strict=False):
-        pen.fill(left, MARGIN + 2 * LINE + 6, 14, 14, colour)
-        left += 20 + pen.write(left + 20, MARGIN + 2 * LINE + 4, name, INK, 13) + MARGIN
+    for colour, name, (left, line) in zip(COLOURS, series, places, strict=False):
+        y = MARGIN + (2 + line) * LINE + 4
+        pen.fill(left, y + 2, 14, 14, colour)
+        pen.write(left + KEY, y, name, INK, LEGEND)
     for index, (name, groups) in enumerate(panels.items()):
         x = MARGIN + index % columns * (PANEL_WIDTH + MARGIN)
         _draw_panel(pen, x, top + index // columns * (height_of_panel + MARGIN), name, series, groups)
     return canvas
+
+
+def _place_legend(series: Sequence[str], right: float) -> list[tuple[float, int]]:
+    """Where each name's key begins and in which line, from 0; a line ends before `right`."""
+    font = ImageFont.load_default(SCALE * LEGEND)
+    places: list[tuple[float, int]] = []
+    left, line = float(MARGIN), 0
+    for name in series:
+        width = KEY + font.getlength(name) / SCALE
+        if left > MARGIN and left + width > right:
+            left, line = float(MARGIN), line + 1
+        places.append((left, line))
+        left += width + MARGIN
+    return places
 
 
 def _draw_panel(pen: "_Pen", x: int, y: int, name: str, series: Sequence[str], groups: Groups) -> None:
@@ -68,11 +81,9 @@ class _Pen:
     def __init__(self, canvas: Image.Image) -> None:
         self._pen = ImageDraw.Draw(canvas)
 
-    def write(self, x: float, y: float, text: str, colour: str, size: int) -> float:
-        """Write one line and give its width."""
-        font = ImageFont.load_default(SCALE * size)
-        self._pen.text((SCALE * x, SCALE * y), text, colour, font)
-        return self._pen.textlength(text, font) / SCALE
+    def write(self, x: float, y: float, text: str, colour: str, size: int) -> None:
+        """Write one line."""
+        self._pen.text((SCALE * x, SCALE * y), text, colour, ImageFont.load_default(SCALE * size))
 
     def fill(self, x: float, y: float, width: float, height: float, colour: str) -> None:
         """Fill a rectangle, at least one pixel wide."""

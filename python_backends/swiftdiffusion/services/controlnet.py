@@ -119,7 +119,8 @@ class ControlNetService:
         return self._shelf.lease(name, check, self._load_timeout_s)
 
     def _place(self, array: NDArray[Any]) -> torch.Tensor:
-        return torch.tensor(array, device=self._placement.device, dtype=self._placement.dtype)
+        # converted there: the reference has a byte a value, and the host would take milliseconds for it
+        return torch.tensor(array, device=self._placement.device).to(self._placement.dtype)
 
     def _place_exactly(self, array: NDArray[Any]) -> torch.Tensor:
         """In fp32: half a number type would move a timestep."""

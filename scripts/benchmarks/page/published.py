@@ -39,14 +39,14 @@ def compare_with_published(report: Mapping[str, Any]) -> str:
 
 
 def _lines(add_ons: str, figures: Mapping[str, Any], rows: Sequence[Row]) -> list[list[str]]:
-    """A line for each number of GPUs that ours was deployed on, one at least."""
+    """A line for each number of GPUs that worked on ours, one at least."""
     mine = [row for row in rows if row["add_ons"] == add_ons]
-    layouts = sorted({row["layout"] for row in mine if row["system"] == OURS}) or [""]
+    counts = sorted({row["gpus"] for row in mine if row["system"] == OURS}) or [0]
     katz_gpus, ratio = figures["katz_gpus"], figures["katz_ratio"]
     stock, best = _find_fastest(mine, STOCK), _find_fastest(mine, BEST)
     lines = []
-    for layout in layouts:
-        ours = _find_fastest([row for row in mine if row["layout"] == layout], OURS)
+    for gpus in counts:
+        ours = _find_fastest([row for row in mine if row["gpus"] == gpus], OURS)
         faster = _compare(stock, ours)
         lines.append(
             [

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Row = dict[str, Any]
+HOST_BOUND = 0.8  # of a step's time: a host that takes so much of it is what the step waits for
 VERDICTS = {True: "met", False: "missed", None: "not measured"}
 
 
@@ -94,8 +95,26 @@ class Results:
             format_table(["start to first image, s", "nothing on disk", "caches on disk"], starts),
             format_table([f"bar, at {self._size}{note}", "figure", "bar", ""], bars),
             *(f"{what}: {sentence}" for what, sentence in self.failures.items()),
+            *self._explain_hosts(),
         ]
         return "\n\n".join(tables)
+
+    def _explain_hosts(self) -> list[str]:
+        """A sentence where a system's UNet step took as long as its host needed: its figure is then the host's."""
+        bound = []
+        for row in self.rows:
+            unet = row["parts"]["unet"]
+            host, step = unet.get("host_ms"), unet.get("median_ms")
+            if host and step and host > HOST_BOUND * step:
+                bound.append(
+                    f"{LABELS[row['system']]} at {row['size']} ({host:.0f} ms of host in a step of {step:.0f})"
+                )
+        if not bound:
+            return []
+        return [
+            f"Bound by this machine's host, not by its GPU: {'; '.join(bound)}. On a faster host these take less, and "
+            "the ratios to them are nearer to 1."
+        ]
 
     def draw(self) -> Image.Image:
         """The medians as bars."""

@@ -15,6 +15,12 @@ from swiftdiffusion_operators.kernels import upsample_nearest as upsample_kernel
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
+@pytest.fixture(autouse=True)
+def exact(monkeypatch):
+    """torch convolves fp32 in TF32 on a GPU, where nobody says otherwise."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
 @pytest.mark.parametrize("channels", [3, 40, 1100])
 def test_biases_and_residuals(channels, dtype):
