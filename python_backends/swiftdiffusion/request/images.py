@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,13 @@ from swiftdiffusion.request.png import write_png
 
 READABLE = ("PNG", "JPEG", "WEBP")
 PIXELS_MAX = 40_000_000  # a small file can announce a picture that fills the memory
+
+
+def decode_references(files: Mapping[str, bytes], width: int, height: int) -> list[NDArray[np.uint8]]:
+    """`decode_reference` of each of the files, which are named by their labels, at the same time."""
+    with ThreadPoolExecutor(max(1, len(files)), thread_name_prefix="reference") as threads:
+        decode = partial(decode_reference, width=width, height=height)
+        return list(threads.map(decode, files.values(), files))  # Pillow lets go of the interpreter's lock
 
 
 def decode_reference(data: bytes, label: str, width: int, height: int) -> NDArray[np.uint8]:

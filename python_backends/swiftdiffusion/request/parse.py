@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from swiftdiffusion.denoising.schedulers import SCHEDULERS
 from swiftdiffusion.errors import InvalidArgument, NotFound, shorten
-from swiftdiffusion.request.images import OUTPUT_FORMATS, decode_base64, decode_reference
+from swiftdiffusion.request.images import OUTPUT_FORMATS, decode_base64, decode_references
 from swiftdiffusion.request.inputs import Inputs
 from swiftdiffusion.request.limits import Limits
 from swiftdiffusion.request.request import ControlUse, LoraUse, PictureRequest
@@ -87,8 +87,8 @@ def _parse_controls(
     scales = inputs.numbers_for("control_scales", "controlnets", count, 1.0, -limits.scale_max, limits.scale_max)
     starts = inputs.numbers_for("control_start", "controlnets", count, 0.0, 0.0, 1.0)
     ends = inputs.numbers_for("control_end", "controlnets", count, 1.0, 0.0, 1.0)
-    controls = []
-    for index, name in enumerate(names):
+    references = {}
+    for index in range(count):
         if starts[index] >= ends[index]:
             raise InvalidArgument(
                 f"control_start[{index}] is {starts[index]:g}; it must be below control_end[{index}], {ends[index]:g}"
@@ -97,10 +97,9 @@ def _parse_controls(
         file = files[index] if isinstance(files[index], bytes) else str(files[index]).encode()
         if len(file) > limits.image_bytes_max:
             raise InvalidArgument(f"{label} has {len(file)} bytes; at most {limits.image_bytes_max} are read")
-        file = decode_base64(file, label) if encoded else file
-        image = decode_reference(file, label, width, height)
-        controls.append(ControlUse(name, image, scales[index], starts[index], ends[index]))
-    return tuple(controls)
+        references[label] = decode_base64(file, label) if encoded else file
+    images = decode_references(references, width, height)
+    return tuple(map(ControlUse, names, images, scales, starts, ends))
 
 
 def _check_size(name: str, value: int) -> int:

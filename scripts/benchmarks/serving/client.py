@@ -55,6 +55,7 @@ def ask_in_turn(url: str, model: str, requests: list[Request]) -> list[Reply]:
 
     async def run() -> list[Reply]:
         async with InferenceServerClient(url) as client:
+            await client.is_server_ready()  # to connect is no part of the first request
             return [await ask(client, model, request) for request in requests]
 
     return asyncio.run(run())
