@@ -11,18 +11,18 @@ from pathlib import Path
 
 from benchmarks.report import describe_run, write_report
 from benchmarks.step.results import Results
-from benchmarks.step.settings import LABELS, REFERENCE, SIZES, Job, Settings, Size
+from benchmarks.step.settings import CAPTURED, LABELS, REFERENCE, SIZES, Job, Settings, Size
 from benchmarks.step.workers import run_worker
 from launch.paths import OUTPUTS, shorten
 from launch.problems import LaunchError
 from launch.progress import Progress
 
 DESCRIPTION = """\
-Measure diffusers as it comes, diffusers with torch.compile and CUDA graphs, and this project, each in a process of its
-own: a UNet step for guidance's batch of two, a ControlNet's step, a VAE decode and a whole image; times, memory, the
-error against a finer number type with the same weights, and the time from a start to the first image. The table is
-printed; step.json, step.png and step.log are written, the JSON anew after each row. On a GPU SDXL's configuration is
-measured, with random weights and in fp16; without one, the small checkpoint `shapes` in fp32.
+Measure diffusers as it comes, its kernels as CUDA graphs, the same with torch.compile, and this project, each in a
+process of its own: a UNet step for guidance's batch of two, a ControlNet's step, a VAE decode and a whole image; times,
+memory, the error against a finer number type with the same weights, and the time from a start to the first image. The
+table is printed; step.json, step.png and step.log are written, the JSON anew after each row. On a GPU SDXL's
+configuration is measured, with random weights and in fp16; without one, the small checkpoint `shapes` in fp32.
 """
 NAMES = {REFERENCE: "the reference", **LABELS}
 
@@ -47,14 +47,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--systems",
         nargs="+",
         choices=LABELS,
-        help="default: all; compile takes a GPU",
+        help=f"default: all; {' and '.join(CAPTURED)} take a GPU",
     )
     parser.add_argument(
         "--compile-sizes",
         type=_size,
         nargs="+",
         metavar="WIDTHxHEIGHT",
-        help="sizes to measure torch.compile at, each of which takes minutes to compile (default: the first size)",
+        help="sizes to measure graph and compile at; each takes minutes to compile (default: the first size)",
     )
     parser.add_argument(
         "--restart",
@@ -85,7 +85,7 @@ def work(options: argparse.Namespace) -> int:
     """Run all of it; 1 if something could not be measured, else 0, whether bars are met or not."""
     started = time.monotonic()
     settings = make_settings(options)
-    systems = options.systems or [name for name in LABELS if name != "compile" or settings.device == "cuda"]
+    systems = options.systems or [name for name in LABELS if name not in CAPTURED or settings.device == "cuda"]
     run = describe_run("step", sys.argv[1:])
     described = {**asdict(settings), "dtype": settings.dtype, "reference_dtype": settings.reference_dtype}
     described["sizes"] = [str(size) for size in settings.sizes]
@@ -94,7 +94,7 @@ def work(options: argparse.Namespace) -> int:
     (options.out / "step.log").write_bytes(b"")
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
         for system in (REFERENCE, *systems):
-            sizes = (options.compile_sizes or settings.sizes[:1]) if system == "compile" else settings.sizes
+            sizes = (options.compile_sizes or settings.sizes[:1]) if system in CAPTURED else settings.sizes
             measure_system(Job(settings, system, tuple(sizes), scratch), options, results)
         for system in (name for name in systems if name in options.restart):
             again = Job(settings, system, settings.sizes[:1], scratch, only_first_image=True)
@@ -140,8 +140,9 @@ def make_settings(options: argparse.Namespace) -> Settings:
     checkpoint = options.checkpoint or ("sdxl" if device == "cuda" else "shapes")
     if checkpoint == "sdxl" and device == "cpu":
         raise LaunchError("--checkpoint is 'sdxl', which takes a GPU; allowed here: shapes")
-    if device == "cpu" and "compile" in (options.systems or ()):
-        raise LaunchError("--systems has 'compile', which takes a GPU; allowed here: eager, ours")
+    for name in CAPTURED:
+        if device == "cpu" and name in (options.systems or ()):
+            raise LaunchError(f"--systems has {name!r}, which takes a GPU; allowed here: eager, ours")
     sizes = tuple(options.sizes or SIZES[checkpoint])
     for size in options.compile_sizes or ():
         if size not in sizes:

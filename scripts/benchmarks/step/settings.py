@@ -7,7 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 # by the names of the command line; `reference` runs too, but is no competitor
-LABELS = {"eager": "diffusers, eager", "compile": "torch.compile + graph", "ours": "SwiftDiffusion"}
+LABELS = {
+    "eager": "diffusers, eager",
+    "graph": "diffusers + graph",
+    "compile": "torch.compile + graph",
+    "ours": "SwiftDiffusion",
+}
+CAPTURED = ("graph", "compile")  # by hand: they take a GPU, and are measured at few sizes
 REFERENCE = "reference"
 PARTS = {
     "unet": "UNet step",

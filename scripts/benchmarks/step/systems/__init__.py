@@ -39,6 +39,10 @@ def make_system(name: str, networks: Networks, placement: Placement, engine: str
         from benchmarks.step.systems.eager import DiffusersEager
 
         return DiffusersEager(networks)
+    if name == "graph":
+        from benchmarks.step.systems.captured import DiffusersCaptured
+
+        return DiffusersCaptured(networks)
     if name == "compile":
         from benchmarks.step.systems.compiled import DiffusersCompiled
 
