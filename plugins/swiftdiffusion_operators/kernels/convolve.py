@@ -13,8 +13,6 @@ channels of 64 × 64 take 79, 106 and 114; 1,280 of 32 × 32 take 87, 91 and 105
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import triton
 from torch import Tensor
@@ -29,43 +27,14 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
+from swiftdiffusion_operators.kernels.convolution_tiles import DEPTH, WIDTHS, choose_unit, choose_width
 from swiftdiffusion_operators.kernels.hopper import GROUP_WARPS, is_hopper
 
-UNIT = 64  # pixels that a group multiplies
-DEPTH = 64  # channels of a step
 REGISTERS, GROUP_REGISTERS, FETCH_REGISTERS = 168, 240, 24  # a thread, at the start and then in each kind of warp
-SHARED_MEMORY = 227 * 1024 - 1024  # bytes for the stages; what is left is the barriers'
 FEWEST = 64  # channels, of what comes in and goes out: with less most of a step or of a tile would be nothing
 EVEN = 8  # channels come in such numbers, for a descriptor's rows begin at multiples of 16 bytes
-UNITS = ((1, 64), (2, 32), (4, 16), (8, 8), (16, 4), (32, 2), (64, 1))  # heights and widths that 64 pixels may have
 
 synchronise = gl.barrier if hasattr(gl, "barrier") else gl.thread_barrier  # its name until Triton 3.6
-
-
-class Width(NamedTuple):
-    """How many channels a tile of results has, in two products, and how fast those are, relative to the widest."""
-
-    wide: int
-    narrow: int
-    speed: float
-
-    @property
-    def channels(self) -> int:
-        """Of both."""
-        return self.wide + self.narrow
-
-    @property
-    def piece(self) -> int:
-        """Channels that residuals and results come and leave in."""
-        return self.narrow or 64
-
-    @property
-    def stages(self) -> int:
-        """Steps that shared memory holds."""
-        return SHARED_MEMORY // ((2 * UNIT + self.channels) * DEPTH * 2)
-
-
-WIDTHS = (Width(256, 64, 1.0), Width(256, 0, 0.97), Width(128, 32, 0.9), Width(128, 0, 0.85))
 
 
 def fits(x: Tensor, weight: Tensor, stride: int, padding: int, adds: bool) -> bool:
@@ -78,21 +47,6 @@ def fits(x: Tensor, weight: Tensor, stride: int, padding: int, adds: bool) -> bo
     wide = min(out, channels) >= FEWEST and out % EVEN == channels % EVEN == 0
     worthwhile = adds or any(width.narrow and out % width.channels == 0 for width in WIDTHS)
     return plain and wide and worthwhile and x.numel() > 0 and x.itemsize == 2 and is_hopper(x.device)
-
-
-def choose_unit(height: int, width: int) -> tuple[int, int]:
-    """The height and width of the 64 pixels that cover a picture with the fewest units, of those the widest."""
-    return min(UNITS, key=lambda unit: triton.cdiv(height, unit[0]) * triton.cdiv(width, unit[1]))
-
-
-def choose_width(units: int, out: int, programs: int) -> Width:
-    """The tiles' width with which so many programs at a time should be done first."""
-
-    def last(width: Width) -> float:
-        tiles = triton.cdiv(units, 2) * triton.cdiv(out, width.channels)
-        return triton.cdiv(tiles, programs) * width.channels / width.speed
-
-    return min(WIDTHS, key=last)
 
 
 @gluon.jit

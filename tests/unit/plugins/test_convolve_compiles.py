@@ -5,24 +5,25 @@ import re
 import pytest
 
 pytest.importorskip("triton")
-from swiftdiffusion_operators.kernels.convolve import WIDTHS
+from swiftdiffusion_operators.kernels.convolution_tiles import WIDTHS
 
 SOURCE = """
 import sys
 from triton.experimental.gluon._runtime import GluonASTSource
 from triton.experimental.gluon import language as gl
 from swiftdiffusion_operators.kernels import convolve as kernel
+from swiftdiffusion_operators.kernels.convolution_tiles import DEPTH, WIDTHS
 
-kind, tile = sys.argv[1], kernel.WIDTHS[int(sys.argv[2])]
+kind, tile = sys.argv[1], WIDTHS[int(sys.argv[2])]
 
 def describe_pixels(channels):
     return f"tensordesc<{kind}[1, 8, 8, {channels}],{gl.NVMMASharedLayout(2 * channels, 16, 4)!r}>"
 
 def describe_weights(rows):
-    return f"tensordesc<{kind}[{rows}, {kernel.DEPTH}],{gl.NVMMASharedLayout(128, 16)!r}>"
+    return f"tensordesc<{kind}[{rows}, {DEPTH}],{gl.NVMMASharedLayout(128, 16)!r}>"
 
 types = {
-    "x": describe_pixels(kernel.DEPTH), "wide": describe_weights(tile.wide),
+    "x": describe_pixels(DEPTH), "wide": describe_weights(tile.wide),
     "narrow": describe_weights(tile.narrow or tile.wide), "residual": describe_pixels(tile.piece),
     "y": describe_pixels(tile.piece), "bias": "*" + kind,
 } | dict.fromkeys(("batch", "height", "width", "channels", "out"), "i32")

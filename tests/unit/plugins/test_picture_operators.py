@@ -8,7 +8,7 @@ from swiftdiffusion_operators import add_taps, convolve, upsample_convolve, upsa
 
 pytest.importorskip("triton")
 from swiftdiffusion_operators.kernels import add_bias as bias_kernel
-from swiftdiffusion_operators.kernels import convolve as convolve_kernel
+from swiftdiffusion_operators.kernels import convolution_tiles as tiles
 from swiftdiffusion_operators.kernels import upsample_convolve as doubling_kernel
 from swiftdiffusion_operators.kernels import upsample_nearest as upsample_kernel
 
@@ -77,9 +77,9 @@ def test_convolving(shape, out, side, stride, padding, dtype):
 @pytest.mark.parametrize("size", [(1, 1), (13, 7), (32, 32), (48, 84), (128, 128), (1, 200), (200, 1)])
 def test_units_cover_a_picture_with_the_least_beside_it(size):
     """Those of the kernel, so many that no other shape of as many pixels takes fewer."""
-    needed = {unit: -(-size[0] // unit[0]) * -(-size[1] // unit[1]) for unit in convolve_kernel.UNITS}
-    assert all(high * wide == convolve_kernel.UNIT for high, wide in needed)
-    assert needed[convolve_kernel.choose_unit(*size)] == min(needed.values())
+    needed = {unit: -(-size[0] // unit[0]) * -(-size[1] // unit[1]) for unit in tiles.UNITS}
+    assert all(high * wide == tiles.UNIT for high, wide in needed)
+    assert needed[tiles.choose_unit(*size)] == min(needed.values())
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_units_cover_a_picture_with_the_least_beside_it(size):
 )
 def test_tiles_are_as_wide_as_keeps_all_of_a_gpu_busy(units, out, width):
     """SDXL's pictures at 1024², of two samples, and then the VAE's, on a GPU of 132 multiprocessors."""
-    assert convolve_kernel.choose_width(units, out, 132).channels == width
+    assert tiles.choose_width(units, out, 132).channels == width
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 3, 5), (3, 300, 2, 2), (2, 7, 1, 9)])
