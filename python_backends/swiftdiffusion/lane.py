@@ -278,7 +278,9 @@ class Lane:
                     sample=(given.batch, channels, height, width),
                     residuals=self._unets.count_residuals(given.batch, height, width),
                 )
-                attached.append(self._controlnets.attach(request.controls, given, form, timesteps, request.trace))
+                # on another branch's GPU a ControlNet would have to take turns with that branch
+                near = len(shares) > 1
+                attached.append(self._controlnets.attach(request.controls, given, form, timesteps, near, request.trace))
                 stack.callback(attached[-1].close)
             models = {model for controlnets in attached for model in controlnets.models()}
             with ExitStack() if self._repairs is None else self._repairs.watch(models):

@@ -122,6 +122,11 @@ def choose_second(parameter: str, first: Placement) -> list[Placement]:
     return []
 
 
+def name_gpu(device: torch.device) -> str:
+    """A GPU's own name, the same in every process; empty for the CPU."""
+    return str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else ""
+
+
 def set_threads(count: int) -> None:
     """Give torch `count` CPU threads in this process; 0 leaves torch's own choice (one a core)."""
     if count:

@@ -23,6 +23,7 @@ class _Entry:
     """What is known of one model."""
 
     names: tuple[str, ...]  # until it has said them, what its own name tells
+    gpu: str = ""  # as `name_gpu` has it, once it has said so
     current: bool = False  # it has said them since it was last loaded
     asked: float = float("-inf")
     answer: Future[dict[str, NDArray[Any]]] | None = None  # the question under way
@@ -73,9 +74,14 @@ class Catalogue:
         """Raise Unavailable if no model that serves a ControlNet is loaded."""
         self._find_ready(name)
 
-    def locate(self, name: str) -> str:
-        """The model that serves a ControlNet, where several do in turn; raises as `require` does."""
+    def locate(self, name: str, gpu: str = "") -> str:
+        """The model that serves a ControlNet, where several do in turn; raises as `require` does.
+
+        Those on `gpu` (`name_gpu`) are preferred, if one is named.
+        """
         ready = self._find_ready(name)
+        if gpu:
+            ready = [model for model in ready if self._entries[model].gpu == gpu] or ready
         return ready[next(self._turns.setdefault(name, itertools.count())) % len(ready)]
 
     def _find_ready(self, name: str) -> list[str]:
@@ -106,8 +112,9 @@ class Catalogue:
             if entry.answer is not None and entry.answer.done():
                 answer, entry.answer = entry.answer, None
                 if answer.exception() is None:
-                    entry.names = self._read(model, answer.result())
+                    entry.names, entry.gpu = self._read(model, answer.result())
                     entry.current = True
 
-    def _read(self, model: str, outputs: dict[str, NDArray[Any]]) -> tuple[str, ...]:
-        return tuple(name.decode() for name in outputs["names"]) or (model.removeprefix(self._prefix),)
+    def _read(self, model: str, outputs: dict[str, NDArray[Any]]) -> tuple[tuple[str, ...], str]:
+        names = tuple(name.decode() for name in outputs["names"]) or (model.removeprefix(self._prefix),)
+        return names, outputs["gpu"][0].decode()

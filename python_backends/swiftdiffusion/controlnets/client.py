@@ -14,6 +14,7 @@ from swiftdiffusion.controlnets.mailbox import Form, MailboxPool
 from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.denoising.controls import Control, acts_in
 from swiftdiffusion.denoising.stopwatch import Stopwatch
+from swiftdiffusion.placement import name_gpu
 from swiftdiffusion.request.request import ControlUse
 from swiftdiffusion.services.clients import Call
 
@@ -27,7 +28,13 @@ class ControlNetClient:
         self._pool = MailboxPool(mailboxes)
 
     def attach(
-        self, uses: Sequence[ControlUse], conditioning: Conditioning, form: Form, timesteps: Tensor, trace: bool = False
+        self,
+        uses: Sequence[ControlUse],
+        conditioning: Conditioning,
+        form: Form,
+        timesteps: Tensor,
+        near: bool = False,
+        trace: bool = False,
     ) -> AttachedControlNets:
         """Begin attaching those that act at all; they prepare themselves meanwhile.
 
@@ -36,15 +43,16 @@ class ControlNetClient:
             conditioning: what its branch of the UNet sees.
             form: of what is exchanged in a step.
             timesteps: [steps], all of the request's.
+            near: whether those on the branch's own GPU are preferred, where several models serve one.
             trace: whether they are to say when each step was computed.
         """
-        attached = AttachedControlNets()
+        attached, gpu = AttachedControlNets(), name_gpu(form.device) if near else ""
         try:
             for use in uses:
                 acting = [step for step in range(len(timesteps)) if acts_in(step, len(timesteps), use.start, use.end)]
                 if acting:
                     subject = Subject(conditioning, use.image, timesteps[acting], form, trace)
-                    model = self._catalogue.locate(use.name)
+                    model = self._catalogue.locate(use.name, gpu)
                     attached.add(use, Attachment(self._call, model, use.name, subject, self._terms, self._pool))
         except BaseException:
             attached.close()

@@ -12,6 +12,7 @@ from torch import Tensor
 from swiftdiffusion.controlnets import cuda_driver
 from swiftdiffusion.controlnets.messages import Offer
 from swiftdiffusion.controlnets.words import Word, Words, create_page
+from swiftdiffusion.placement import name_gpu
 
 ALIGNMENT = 512  # bytes
 
@@ -49,7 +50,7 @@ class Mailbox:
             self.words.write(word, 0)
         form = self.form
         return Offer(
-            gpu=str(torch.cuda.get_device_properties(form.device).uuid),
+            gpu=name_gpu(form.device),
             handle=cuda_driver.export(self._pointer).hex(),
             dtype=str(form.dtype).removeprefix("torch."),
             sample=form.sample,

@@ -12,7 +12,7 @@ from swiftdiffusion.controlnets import cuda_driver
 from swiftdiffusion.controlnets.messages import Offer
 from swiftdiffusion.controlnets.words import Words
 from swiftdiffusion.errors import Unavailable
-from swiftdiffusion.placement import Placement
+from swiftdiffusion.placement import Placement, name_gpu
 
 
 class OpenedMailbox:
@@ -81,7 +81,7 @@ def find_owner(offer: Offer, placement: Placement) -> int:
     if not re.fullmatch(r"[0-9a-f]{128}", offer.handle):
         raise Unavailable("the lane's handle is not one of CUDA's")
     gpus = range(torch.cuda.device_count())
-    owner = next((gpu for gpu in gpus if str(torch.cuda.get_device_properties(gpu).uuid) == offer.gpu), None)
+    owner = next((gpu for gpu in gpus if name_gpu(torch.device("cuda", gpu)) == offer.gpu), None)
     if owner is None:
         raise Unavailable("the ControlNet's process does not see the lane's GPU")
     here = placement.device.index or 0

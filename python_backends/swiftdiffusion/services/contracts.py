@@ -54,6 +54,7 @@ CONTROLNET = Signature(
     ),
     outputs=(
         Port("names", "TYPE_STRING", (-1,)),  # of the one attached, or of all served; none: the model's own
+        Port("gpu", "TYPE_STRING", (1,)),  # where it runs, as `placement.name_gpu` has it; with all that are served
         # of a step, unscaled: each UNet skip's residual, then the mid block's, each [batch, h, w, c], flattened
         Port("residuals", "TYPE_FP32", (-1,)),
     ),

@@ -18,7 +18,7 @@ from swiftdiffusion.controlnets.library import ControlNetLibrary, LoadedControlN
 from swiftdiffusion.controlnets.session import Attached, ControlNetSession
 from swiftdiffusion.controlnets.shelf import MEBIBYTE, Shelf
 from swiftdiffusion.errors import InvalidArgument, NotFound, Unavailable, shorten
-from swiftdiffusion.placement import NetworkConfiguration, Placement
+from swiftdiffusion.placement import NetworkConfiguration, Placement, name_gpu
 
 SESSIONS_MAX = 256  # each has a thread; far more than there are lanes
 
@@ -79,7 +79,11 @@ class ControlNetService:
         """Attach a request, take one step of an attached one, or name what is served; as in `contracts.CONTROLNET`."""
         if "session" not in inputs:
             names = self._shelf.names() if self._only is None else []  # it does not know the model's name
-            return {"names": np.array([name.encode() for name in names], dtype=np.object_)}
+            gpu = name_gpu(self._placement.device)
+            return {
+                "names": np.array([name.encode() for name in names], dtype=np.object_),
+                "gpu": np.array([gpu.encode()], dtype=np.object_),
+            }
         token = _read_text(inputs["session"])
         if "sample" not in inputs:
             self._attach(token, inputs)

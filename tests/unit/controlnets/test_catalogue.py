@@ -15,6 +15,7 @@ class Server:
     def __init__(self, **models):
         self.models, self.loaded, self.asked = models, set(models), []
         self.unusable = set()
+        self.gpus = {}  # of those that run on one
 
     def call(self, model, contract, inputs):
         assert inputs == {}
@@ -24,7 +25,8 @@ class Server:
         if isinstance(told, Exception):
             future.set_exception(told)
         elif told is not None:
-            future.set_result({"names": np.array([name.encode() for name in told], object)})
+            names, gpu = np.array([name.encode() for name in told], object), self.gpus.get(model, "").encode()
+            future.set_result({"names": names, "gpu": np.array([gpu], object)})
         return future
 
     def open(self, timeout_s=0.2):
@@ -88,6 +90,19 @@ def test_several_that_serve_one_take_turns():
     server.unusable.add("controlnet_two")
     with pytest.raises(Unavailable, match="'edges'"):
         catalogue.locate("edges")
+
+
+def test_one_on_the_wanted_gpu_is_preferred():
+    server = Server(controlnet_one=["edges"], controlnet_two=["edges", "layout"])
+    server.gpus = {"controlnet_one": "GPU-a", "controlnet_two": "GPU-b"}
+    catalogue = server.open()
+    catalogue.names()
+    assert {catalogue.locate("edges", "GPU-b") for _ in range(3)} == {"controlnet_two"}
+    assert {catalogue.locate("edges", "GPU-a") for _ in range(3)} == {"controlnet_one"}
+    assert catalogue.locate("layout", "GPU-a") == "controlnet_two"  # better there than nowhere
+    assert {catalogue.locate("edges", "GPU-c") for _ in range(2)} == {"controlnet_one", "controlnet_two"}
+    server.unusable.add("controlnet_one")
+    assert catalogue.locate("edges", "GPU-a") == "controlnet_two"
 
 
 def test_a_model_that_hangs_is_waited_for_once():
