@@ -31,7 +31,7 @@ def test_all_parts_on_the_cpu(tmp_path):
     run(options)
     report = json.loads((tmp_path / "controlnets.json").read_text())
     rows = {(row["part"], row["name"]): row for row in report["rows"]}
-    assert all("left_out" in rows["steps", name] for name in ("far", "far_bls", "split", "split_far"))
+    assert all("left_out" in rows["steps", name] for name in ("far", "far_bls", "split", "split_far", "split_both"))
     assert all("left_out" in rows["data_path", name] for name in ("far", "near"))
     assert [one["transport"] for one in rows["steps", "near"]["controlnets"]] == ["bls"]
     assert all(len(rows["steps", name]["seconds"]) == 2 for name in ("none", "near", "near_bls"))

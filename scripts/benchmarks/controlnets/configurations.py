@@ -9,6 +9,7 @@ from swiftdiffusion.controlnets.messages import BLS, IPC
 AUTO_LANE, BLS_LANE, SPLIT_LANE = "swiftdiffusion", "swiftdiffusion_bls", "swiftdiffusion_split"
 BESIDE_LANE = "swiftdiffusion_beside"  # whose encoder half does not wait for ControlNets on its GPU
 NEAR, FAR = "near", "far"  # the same weights, on the lane's GPU and on the second one
+BOTH = "both"  # the same again, on each of the two
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ CONFIGURATIONS = (
     Configuration("near_bls", "same GPU, by BLS", BLS_LANE, (NEAR,), transport=BLS),
     Configuration("far_bls", "second GPU, by BLS", BLS_LANE, (FAR,), gpus=2, transport=BLS),
     Configuration("split", "guidance on two GPUs", SPLIT_LANE, gpus=2),
-    Configuration("split_far", "guidance on two GPUs, ControlNet", SPLIT_LANE, (FAR,), gpus=2),
+    Configuration("split_far", "guidance on two GPUs, ControlNet on one", SPLIT_LANE, (FAR,), gpus=2),
+    Configuration("split_both", "guidance on two GPUs, ControlNet on both", SPLIT_LANE, (BOTH,), gpus=2),
 )
 """In the order of a round."""
 
@@ -51,6 +53,7 @@ COMPARED = (
     ("near", "near_bls"),
     ("split", "none"),
     ("split_far", "far"),
+    ("split_both", "split_far"),
     ("nudged", "none"),
     ("near", "none"),
 )

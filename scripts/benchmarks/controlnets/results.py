@@ -17,7 +17,7 @@ from benchmarks.runs import Row
 from benchmarks.table import format_table
 
 CHART = {
-    "ms": {"one GPU": ("none", "near"), "two GPUs": ("", "far"), "split": ("split", "split_far")},
+    "ms": {"one GPU": ("none", "near"), "two GPUs": ("", "far"), "split": ("split", "split_both")},
     "beside the encoder half, ms": {"one GPU": ("none", "near_beside")},
     "residuals by BLS, ms": {"one GPU": ("none", "near_bls"), "two GPUs": ("", "far_bls")},
 }
