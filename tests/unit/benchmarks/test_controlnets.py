@@ -2,10 +2,9 @@
 
 import subprocess
 import sys
-
-import numpy as np
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from google.protobuf import text_format
