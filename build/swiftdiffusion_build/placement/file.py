@@ -10,7 +10,7 @@ People write it and keep it beside their configurations; the planner's reasons s
 
     [controlnets]             # as requests name them
     edges = 1
-    layout = [1, 2]           # an instance on each
+    layout = [1, 2]           # a model on each
     scribble = "cpu"
 """
 

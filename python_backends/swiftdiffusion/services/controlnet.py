@@ -28,6 +28,7 @@ class ControlNetConfiguration(NetworkConfiguration):
     """The `controlnet` backend's parameters."""
 
     controlnet: Path | None = None  # a diffusers folder, served under the model's own name
+    name: str = ""  # or under this one
     controlnets: Path | None = None  # or a folder of such folders, each served under its own
     memory_mb: float = 0.0  # for the weights of those; 0 for no limit
     pinned: str = ""  # those that are loaded at the start and stay: "edges, layout"
@@ -44,6 +45,10 @@ class ControlNetConfiguration(NetworkConfiguration):
             )
         if self.controlnet is not None and (self.memory_mb or self.pinned):
             raise InvalidArgument("parameters 'memory_mb' and 'pinned' belong to 'controlnets'; one alone always stays")
+        if self.name and self.controlnet is None:
+            raise InvalidArgument(
+                "parameter 'name' belongs to 'controlnet'; those of 'controlnets' have their folders'"
+            )
         require_range("memory_mb", self.memory_mb, 0, 10_000_000)
         require_range("load_timeout_s", self.load_timeout_s, 0.1, 3600)
 
@@ -67,6 +72,7 @@ class ControlNetService:
         folders: Path | dict[str, Path]
         if configuration.controlnet is not None:
             self._only: str | None = configuration.controlnet.name
+            self._told = [configuration.name] if configuration.name else []  # it does not know the model's name
             folders, pinned = {self._only: configuration.controlnet}, [self._only]
         else:
             assert configuration.controlnets is not None
@@ -78,7 +84,7 @@ class ControlNetService:
     def answer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Attach a request, take one step of an attached one, or name what is served; as in `contracts.CONTROLNET`."""
         if "session" not in inputs:
-            names = self._shelf.names() if self._only is None else []  # it does not know the model's name
+            names = self._shelf.names() if self._only is None else self._told
             gpu = name_gpu(self._placement.device)
             return {
                 "names": np.array([name.encode() for name in names], dtype=np.object_),

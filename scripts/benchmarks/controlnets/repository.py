@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
@@ -27,7 +26,6 @@ from swiftdiffusion_build.repository import write_repository
 
 STREAMED, NOT_ASKED = "swiftdiffusion_stream", "adapters"  # models that would only take time to load where none asks
 SHARED = "controlnet_shared"
-BOTH_PREFIX = "controlnet_both_"
 
 
 def choose_first(gpus: int) -> Gpus:
@@ -96,21 +94,17 @@ def write_lanes(
 ) -> SystemRepository:
     """Write a repository with the lanes and ControlNets of `CONFIGURATIONS` that `gpus` GPUs can serve.
 
-    Everything is on the first GPU but the ControlNet `far`, one of the two models that serve `both`, and half of the
-    guidance of the lane that splits it.
+    Everything is on the first GPU but the ControlNet `far`, the second model of `both`, and half of the guidance of the
+    lane that splits it.
     """
-    places = {NEAR: choose_first(gpus), **({FAR: choose_last(gpus)} if gpus > 1 else {})}
+    first, last = choose_first(gpus), choose_last(gpus)
+    places = {NEAR: first, **({FAR: last, BOTH: (*first, *last)} if gpus > 1 else {})}
     repository = write_models(checkpoint, places, folder, engine, gpus, progress)
     _add_lane(repository.models, BLS_LANE, controlnet_transport=BLS)
     if gpus:
         _add_lane(repository.models, BESIDE_LANE, controlnet_near_first="false")
     if gpus > 1:
         _add_lane(repository.models, SPLIT_LANE, second_gpu=f"cuda:{gpus - 1}")
-        both = link_controlnet(checkpoint.controlnets[0], folder / "linked_on_both" / BOTH).parent
-        for number, place in enumerate((choose_first(gpus), choose_last(gpus))):
-            _add_service(
-                repository.models / f"{BOTH_PREFIX}{number}", checkpoint, place, controlnets=both, engine=engine
-            )
     return repository
 
 
@@ -128,8 +122,12 @@ def write_shared(
     `memory_mb` is its parameter; the other arguments are those of `write_models`.
     """
     repository = write_models(checkpoint, {}, folder, engine, gpus, progress, require_transport(gpus))
-    parameters = {"controlnets": controlnets, "engine": engine, "memory_mb": memory_mb}
-    _add_service(repository.models / SHARED, checkpoint, choose_last(gpus), **parameters)
+    config = ModelConfig(backend="controlnet")
+    for name, value in {"controlnets": controlnets, "engine": engine, "memory_mb": memory_mb}.items():
+        config.parameters[name].string_value = str(value)
+    write_instance_groups(config, {"": choose_last(gpus)})
+    tune(config, checkpoint.side, bool(gpus), Tuning())
+    _write(config, repository.models / SHARED)
     return repository
 
 
@@ -139,16 +137,6 @@ def link_controlnet(weights: Path, link: Path) -> Path:
     link.unlink(missing_ok=True)
     link.symlink_to(weights.resolve())
     return link
-
-
-def _add_service(model: Path, checkpoint: ServedCheckpoint, gpus: Gpus, **parameters: Any) -> None:
-    """A model that serves all of a folder of ControlNets."""
-    config = ModelConfig(backend="controlnet")
-    for name, value in parameters.items():
-        config.parameters[name].string_value = str(value)
-    write_instance_groups(config, {"": gpus})
-    tune(config, checkpoint.side, bool(gpus), Tuning())
-    _write(config, model)
 
 
 def _add_lane(models: Path, name: str, **parameters: str) -> None:

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -159,15 +158,14 @@ def test_what_is_compared_can_be_served(checkpoint, tmp_path, gpus):
         "vae_decoder": here,
         "controlnet_near": here,
         **(
-            {"swiftdiffusion_split": [0], "controlnet_far": [1], "controlnet_both_0": [0], "controlnet_both_1": [1]}
+            {"swiftdiffusion_split": [0], "controlnet_far": [1], "controlnet_both": [0], "controlnet_both.gpu1": [1]}
             if gpus == 2
             else {}
         ),
     }
     for one in choose_configurations(gpus):
         parameters, _ = models[one.lane]
-        for name in one.controlnets:
-            assert any(model.startswith(f"controlnet_{name}") for model in models)
+        assert all(f"controlnet_{name}" in models for name in one.controlnets)
         assert parameters.get("controlnet_transport", "auto") == ("bls" if one.is_slow else "auto")
         assert parameters.get("controlnet_near_first") == ("false" if one.name == "near_beside" else None)
         assert parameters.get("second_gpu") == ("cuda:1" if one.name.startswith("split") else None)
@@ -175,9 +173,7 @@ def test_what_is_compared_can_be_served(checkpoint, tmp_path, gpus):
     if gpus == 2:
         assert choose_configurations(gpus) == CONFIGURATIONS
         assert models["controlnet_near"][0] == models["controlnet_far"][0]
-        assert models["controlnet_both_0"][0] == models["controlnet_both_1"][0]
-        (served,) = Path(models["controlnet_both_0"][0]["controlnets"]).iterdir()
-        assert served.name == "both" and served.samefile(checkpoint.controlnets[0])
+        assert {**models["controlnet_both"][0], "name": "both"} == models["controlnet_both.gpu1"][0]
     else:
         beside = ["near_beside"] if gpus else []
         assert [one.name for one in choose_configurations(gpus)] == ["none", "near", *beside, "near_bls"]

@@ -110,6 +110,15 @@ def test_a_lane_of_two_gpus_has_its_instance_on_the_first(checkpoint, layout, be
     assert configuration.second_gpu == "cuda:0=cuda:1, cuda:4=cuda:3"
 
 
+def test_a_controlnet_on_two_gpus_is_two_models_of_one_name(checkpoint, layout, begin):
+    placement = ServerPlacement((0,), (0,), {"first": (0, 1)}, {"edges": (1, 0)})
+    write_repository(MODELS, checkpoint, ADAPTERS, default_profiles(128), layout, begin, placement=placement)
+    for model, name, gpu in (("controlnet_edges", "", 1), ("controlnet_edges.gpu0", "edges", 0)):
+        config, configuration = read(layout, model, ControlNetConfiguration)
+        assert groups(config.instance_group) == [("", "KIND_GPU", [gpu], 1)]
+        assert (configuration.name, configuration.controlnet.name) == (name, "edges")
+
+
 def test_on_the_cpu_the_device_is_said_and_no_plan_is_needed(checkpoint, tmp_path, begin):
     layout = Layout(tmp_path)
     placement = ServerPlacement(CPU, (0,), {"first": CPU}, {"edges": CPU})

@@ -34,6 +34,7 @@ def make_attaching(name):
         ({"controlnet": "edges", "controlnets": "."}, "both are given"),
         ({"controlnet": "edges", "memory_mb": "100"}, "'memory_mb' and 'pinned' belong to 'controlnets'"),
         ({"controlnet": "edges", "pinned": "edges"}, "'memory_mb' and 'pinned' belong to 'controlnets'"),
+        ({"controlnets": ".", "name": "edges"}, "'name' belongs to 'controlnet'"),
         ({"controlnets": ".", "memory_mb": "-1"}, "'memory_mb' is -1"),
         ({"controlnets": ".", "load_timeout_s": "0"}, "'load_timeout_s' is 0"),
     ],
@@ -45,6 +46,10 @@ def test_what_cannot_be_is_refused(parameters, words):
 
 def test_one_alone_leaves_its_name_to_the_model():
     assert names(ControlNetService(read(controlnet="edges"), CPU)) == []
+
+
+def test_one_alone_can_be_given_another_name():
+    assert names(ControlNetService(read(controlnet="edges", name="outlines"), CPU)) == ["outlines"]
 
 
 def test_those_of_a_folder_are_named_and_the_pinned_ones_loaded():
