@@ -43,6 +43,15 @@ def test_convolving(interpret, monkeypatch, shape, out, side, tile, dtype):
         assert torch.allclose(found.double(), wanted, rtol=rounding, atol=2 * rounding)
 
 
+@pytest.mark.parametrize("shape", [(2, 64, 1, 1), (1, 64, 3, 5)])
+def test_convolving_what_does_not_lie_channels_last(interpret, shape):
+    """One pixel, too, whose height and width have strides of 1."""
+    interpret(convolve)
+    x, residual, weight = (draw(*shape, dtype=torch.float16), draw(*shape, dtype=torch.float16, seed=1), torch.eye(64))
+    weight = weight.half()[:, :, None, None].contiguous()
+    assert torch.equal(convolve.run(x, weight, None, residual), x + residual)
+
+
 @dtypes
 @pytest.mark.parametrize(("shape", "width"), [((2, 75, 72), 104), ((300, 128), 328), ((1, 8), 8), ((3, 700, 264), 136)])
 def test_geglu_in_the_product(interpret, shape, width, dtype):
