@@ -277,7 +277,8 @@ def describe_weights(matrix: Tensor, rows: int) -> TensorDescriptor:
 
 def lay_channels_last(x: Tensor) -> Tensor:
     """[n, channels, height, width] as [n, height, width, channels]; a copy only where it does not lie so."""
-    return x.permute(0, 2, 3, 1).contiguous()
+    pixels = x.permute(0, 2, 3, 1).contiguous()
+    return pixels.view(-1).view(pixels.shape)  # a side of 1 may have had any stride, which no descriptor takes
 
 
 def run(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None) -> Tensor:

@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from types import ModuleType, SimpleNamespace
 
 import pytest
+import torch
 
 # after lines that make a kernel's `source` and `options`
 COMPILE = """
@@ -53,3 +55,21 @@ def compile_for_hopper():
         return Compiled(**json.loads(done.stdout))
 
     return compile_kernel
+
+
+@pytest.fixture
+def interpret(monkeypatch):
+    """Have a module's Gluon kernels interpreted, for a GPU that is not there, of three multiprocessors."""
+    from triton.experimental.gluon._runtime import GluonJITFunction
+
+    from .gluon_interpreter import Kernel
+
+    properties = SimpleNamespace(multi_processor_count=3)  # few, so that each program goes through several tiles
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+
+    def interpret_kernels(module: ModuleType, seed: int = 0) -> None:
+        for name, value in list(vars(module).items()):
+            if isinstance(value, (GluonJITFunction, Kernel)):
+                monkeypatch.setattr(module, name, Kernel(value, seed))
+
+    return interpret_kernels
