@@ -67,12 +67,13 @@ def write_repository(
             _write(config, layout.model_repository / name)
             progress.update(name)
         for folder in checkpoint.controlnets:
-            for model, own in _name_controlnets(folder.name, placement):
+            for model, gpus in _name_controlnets(folder.name, placement):
                 config = ModelConfig(backend="controlnet")
                 _set(config, controlnet=folder.resolve(), **runner)
-                if own:
-                    write_instance_groups(config, own)
-                    _set(config, **({"name": folder.name} if model != folder.name else {}))
+                if model != folder.name:
+                    _set(config, name=folder.name)
+                if gpus is not None:
+                    write_instance_groups(config, {"": gpus})
                 _write(config, layout.model_repository / f"{CONTROLNET}{model}")
             progress.update(folder.name)
 
@@ -102,15 +103,12 @@ def _configure(
         )
 
 
-def _name_controlnets(name: str, placement: ServerPlacement | None) -> Iterator[tuple[str, Mapping[str, Gpus]]]:
-    """A model for each GPU of a ControlNet, so that lanes can choose among them, and its instance group."""
-    if placement is None:
-        yield name, {}
-        return
-    gpus = placement.controlnets[name]
-    yield name, {"": gpus[:1]}
-    for gpu in gpus[1:]:
-        yield f"{name}.gpu{gpu}", {"": (gpu,)}
+def _name_controlnets(name: str, placement: ServerPlacement | None) -> Iterator[tuple[str, Gpus | None]]:
+    """A model for each GPU of a ControlNet, so that lanes can choose among them, and where it is, if that is said."""
+    gpus = placement.controlnets[name] if placement else None
+    yield name, gpus and gpus[:1]
+    for gpu in (gpus or ())[1:]:
+        yield f"{name}.gpu{gpu}", (gpu,)
 
 
 def _place(config: ModelConfig, placement: ServerPlacement) -> None:

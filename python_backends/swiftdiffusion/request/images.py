@@ -6,7 +6,6 @@ import base64
 import io
 import json
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from swiftdiffusion.errors import InvalidArgument
+from swiftdiffusion.request.codec_threads import codec_threads
 from swiftdiffusion.request.jpeg import write_jpeg
 from swiftdiffusion.request.png import write_png
 
@@ -24,9 +24,8 @@ PIXELS_MAX = 40_000_000  # a small file can announce a picture that fills the me
 
 def decode_references(files: Mapping[str, bytes], width: int, height: int) -> list[NDArray[np.uint8]]:
     """`decode_reference` of each of the files, which are named by their labels, at the same time."""
-    with ThreadPoolExecutor(max(1, len(files)), thread_name_prefix="reference") as threads:
-        decode = partial(decode_reference, width=width, height=height)
-        return list(threads.map(decode, files.values(), files))  # Pillow lets go of the interpreter's lock
+    decode = partial(decode_reference, width=width, height=height)
+    return list(codec_threads().map(decode, files.values(), files))
 
 
 def decode_reference(data: bytes, label: str, width: int, height: int) -> NDArray[np.uint8]:

@@ -10,19 +10,18 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from swiftdiffusion.request.codec_threads import codec_threads
 
 BAND = 128  # rows that one thread encodes; a multiple of a block's
 BLOCK = 8  # pixels of a block's side; without subsampling a file's unit is one of each channel
 MARKER = 0xFF
 FRAME, SCAN, RESTART_INTERVAL, RESTART = 0xC0, 0xDA, 0xDD, 0xD0
 END = b"\xff\xd9"
-THREADS_MAX = 8
 
 
 def write_jpeg(pixels: NDArray[np.uint8], quality: int, exif: Image.Exif) -> bytes:
@@ -35,7 +34,7 @@ def write_jpeg(pixels: NDArray[np.uint8], quality: int, exif: Image.Exif) -> byt
     """
     height, width, _ = pixels.shape
     bands = [pixels[start : start + BAND] for start in range(0, height, BAND)]
-    first, *others = _threads().map(lambda band: _encode(band, quality, exif if band is bands[0] else None), bands)
+    first, *others = codec_threads().map(lambda band: _encode(band, quality, exif if band is bands[0] else None), bands)
     if not others:
         return first
     head, scan = _split(first)
@@ -79,8 +78,3 @@ def _segments(file: bytes) -> Iterator[tuple[int, int, int]]:
         end = start + 2 + length
         yield name, start, end
         start = end
-
-
-@cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), THREADS_MAX), thread_name_prefix="jpeg")

@@ -6,21 +6,19 @@ smaller at the most of those tried): speed is bought with size.
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+from swiftdiffusion.request.codec_threads import codec_threads
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 BITS, RGB = 8, 2  # a channel, the colour type
 UP = 2  # the filter that takes each row's difference from the one above; Paeth's makes smaller files and takes longer
 PART_BYTES = 1 << 18  # that one thread deflates: enough for its matches, few enough for many threads
-THREADS_MAX = 8
 ZLIB_HEAD = b"\x78\x01"
 END = b"\x03\x00"  # an empty last block
 
@@ -31,7 +29,7 @@ def write_png(pixels: NDArray[np.uint8], text: tuple[str, str]) -> bytes:
     filtered = _filter(pixels)
     rows = max(1, PART_BYTES // filtered.shape[1])
     parts = [filtered[start : start + rows] for start in range(0, height, rows)]
-    deflated = _threads().map(_deflate, parts) if len(parts) > 1 else map(_deflate, parts)
+    deflated = codec_threads().map(_deflate, parts) if len(parts) > 1 else map(_deflate, parts)
     stream = b"".join([ZLIB_HEAD, *deflated, END, struct.pack(">I", zlib.adler32(filtered.data))])
     key, value = (part.encode() for part in text)
     chunks = (
@@ -66,9 +64,3 @@ def _chunk(name: bytes, data: bytes) -> Iterator[bytes]:
     yield name
     yield data
     yield struct.pack(">I", zlib.crc32(data, zlib.crc32(name)))
-
-
-@cache
-def _threads() -> ThreadPoolExecutor:
-    cores = len(os.sched_getaffinity(0))
-    return ThreadPoolExecutor(min(cores, THREADS_MAX), thread_name_prefix="png")

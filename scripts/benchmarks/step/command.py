@@ -54,7 +54,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=_size,
         nargs="+",
         metavar="WIDTHxHEIGHT",
-        help="sizes to measure graph and compile at; each takes minutes to compile (default: the first size)",
+        help="sizes to measure graph and compile at; torch.compile takes minutes for each (default: the first size)",
     )
     parser.add_argument(
         "--restart",
