@@ -14,6 +14,8 @@ from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia import hopper
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
+from swiftdiffusion_operators.kernels.convolve import synchronise
+
 from .copies import Descriptor
 from .language import Hopper, Language, MBarrier, Tma
 from .program import Program
@@ -62,7 +64,7 @@ class _Translation:
             hopper.fence_async_shared: own.fence_async_shared,
             hopper.warpgroup_mma: own.warpgroup_mma,
             hopper.warpgroup_mma_wait: own.warpgroup_mma_wait,
-            gl.barrier: language.barrier,
+            synchronise: language.barrier,
         }
         self._modules: dict[int, dict[str, Any]] = {}
 
