@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from benchmarks.report import describe_run, write_report
 from benchmarks.step.results import Results
 from benchmarks.step.settings import CAPTURED, LABELS, REFERENCE, SIZES, Job, Settings, Size
-from benchmarks.step.workers import run_worker
+from benchmarks.step.workers import run_workers
 from launch.paths import OUTPUTS, shorten
 from launch.problems import LaunchError
 from launch.progress import Progress
@@ -54,7 +56,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=_size,
         nargs="+",
         metavar="WIDTHxHEIGHT",
-        help="sizes to measure graph and compile at; torch.compile takes minutes for each (default: the first size)",
+        help="sizes to measure graph and compile at; torch.compile takes minutes for each (default: all)",
+    )
+    parser.add_argument(
+        "--gpus",
+        type=_count,
+        metavar="N",
+        help="over which the sizes of graph and compile are shared out: the first size has one to itself; systems that "
+        "a host can hold up use the first GPU alone (default: all that there are)",
     )
     parser.add_argument(
         "--restart",
@@ -67,17 +76,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repeats", type=_count, metavar="N", help="times each part is measured (default: 20, without a GPU 3)"
     )
-    parser.add_argument(
-        "--other-images",
-        type=_count,
-        default=5,
-        metavar="N",
-        help="times a whole image is measured at the sizes after the first (default: 5)",
-    )
     parser.add_argument("--steps", type=_count, default=30, metavar="N", help="of a whole image (default: 30)")
     parser.add_argument("--engine", default="auto", help="ours, as the models' parameter (default: auto)")
     parser.add_argument(
-        "--timeout", type=float, default=900.0, metavar="SECONDS", help="for one system at all sizes (default: 900)"
+        "--timeout", type=float, default=1800.0, metavar="SECONDS", help="for one system at all sizes (default: 1800)"
     )
 
 
@@ -85,6 +87,7 @@ def work(options: argparse.Namespace) -> int:
     """Run all of it; 1 if something could not be measured, else 0, whether bars are met or not."""
     started = time.monotonic()
     settings = make_settings(options)
+    gpus = count_gpus(options)
     systems = options.systems or [name for name in LABELS if name not in CAPTURED or settings.device == "cuda"]
     run = describe_run("step", sys.argv[1:])
     described = {**asdict(settings), "dtype": settings.dtype, "reference_dtype": settings.reference_dtype}
@@ -94,29 +97,32 @@ def work(options: argparse.Namespace) -> int:
     (options.out / "step.log").write_bytes(b"")
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
         for system in (REFERENCE, *systems):
-            sizes = (options.compile_sizes or settings.sizes[:1]) if system in CAPTURED else settings.sizes
-            measure_system(Job(settings, system, tuple(sizes), scratch), options, results)
+            shares = [settings.sizes]
+            if system in CAPTURED:
+                shares = share_out(tuple(options.compile_sizes or settings.sizes), gpus)
+            jobs = [Job(settings, system, sizes, scratch, gpu) for gpu, sizes in enumerate(shares)]
+            measure_system(jobs, options, results)
         for system in (name for name in systems if name in options.restart):
             again = Job(settings, system, settings.sizes[:1], scratch, only_first_image=True)
-            measure_system(again, options, results)
+            measure_system([again], options, results)
     print(results.format_tables())
     results.draw().save(options.out / "step.png")
     print(f"\nAll of it took {time.monotonic() - started:.0f} s. Saved in {shorten(options.out)}/: step.json, step.png")
     return 1 if results.failures else 0
 
 
-def measure_system(job: Job, options: argparse.Namespace, results: Results) -> None:
-    """Run one process and note what it finds."""
-    caches = Path(job.reference) / f"caches-{job.system}"
-    variables = {
-        "TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"),
-        "TRITON_CACHE_DIR": str(caches / "triton"),
-        "OMP_WAIT_POLICY": "PASSIVE",  # a processor that others use too must not be lost to spinning threads
-    }
-    name = NAMES[job.system] + (", started again" if job.only_first_image else "")
+def share_out(sizes: tuple[Size, ...], gpus: int) -> list[tuple[Size, ...]]:
+    """The sizes of each GPU: the first size alone, the others in turn."""
+    others = [sizes[1:][gpu :: gpus - 1] for gpu in range(gpus - 1)]
+    return [sizes[:1], *filter(None, others)] if gpus > 1 else [sizes]
+
+
+def measure_system(jobs: Sequence[Job], options: argparse.Namespace, results: Results) -> None:
+    """Run a system's processes and note what they find."""
+    name = NAMES[jobs[0].system] + (", started again" if jobs[0].only_first_image else "")
     with Progress(f"measuring {name}") as progress:
-        job = replace(job, started=time.monotonic())
-        for event in run_worker(job, progress, options.out / "step.log", options.timeout, variables):
+        started = [(replace(job, started=time.monotonic()), make_variables(job)) for job in jobs]
+        for job, event in run_workers(started, progress, options.out / "step.log", options.timeout):
             kind = event.pop("kind")
             if kind == "first_image":
                 start = "again" if job.only_first_image else "first"
@@ -127,6 +133,28 @@ def measure_system(job: Job, options: argparse.Namespace, results: Results) -> N
                 what = f"{name}, {event['size']}" if "size" in event else name
                 results.add_failure(what, event["sentence"])
             write_report(results.as_json(), options.out / "step.json")
+
+
+def make_variables(job: Job) -> dict[str, str]:
+    """A process's environment: its GPU, and caches of its own."""
+    caches = Path(job.reference) / f"caches-{job.system}-{job.gpu}"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return {
+        "CUDA_VISIBLE_DEVICES": visible.split(",")[job.gpu] if visible else str(job.gpu),
+        "TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"),
+        "TRITON_CACHE_DIR": str(caches / "triton"),
+        "OMP_WAIT_POLICY": "PASSIVE",  # a processor that others use too must not be lost to spinning threads
+    }
+
+
+def count_gpus(options: argparse.Namespace) -> int:
+    """How many may be used; raises LaunchError for more than there are."""
+    import torch
+
+    there = torch.cuda.device_count()
+    if (options.gpus or 1) > max(there, 1):
+        raise LaunchError(f"--gpus is {options.gpus}, but torch sees {there}; allowed here: 1 to {there}")
+    return options.gpus or there
 
 
 def make_settings(options: argparse.Namespace) -> Settings:
@@ -154,7 +182,6 @@ def make_settings(options: argparse.Namespace) -> Settings:
         device=device,
         sizes=sizes,
         repeats=options.repeats or (20 if device == "cuda" else 3),
-        other_images=options.other_images,
         steps=options.steps,
         engine=options.engine,
     )

@@ -98,7 +98,7 @@ def _measure_part(
     part: str, call: Callable[[], Output], work: Workload, settings: Settings, reference: Tensor | None
 ) -> dict[str, Any]:
     device = work.sample.device
-    repeats = settings.repeats_of(part, work.size)
+    repeats = settings.repeats
     output = flatten(call())
     error = None if reference is None else relative_error(output, reference)
     del output  # as large as the memory that is measured

@@ -96,6 +96,7 @@ class Results:
             format_table([f"bar, at {self._size}{note}", "figure", "bar", ""], bars),
             *(f"{what}: {sentence}" for what, sentence in self.failures.items()),
             *self._explain_hosts(),
+            *self._compare_with_graph(),
         ]
         return "\n\n".join(tables)
 
@@ -115,6 +116,18 @@ class Results:
             f"Bound by this machine's host, not by its GPU: {'; '.join(bound)}. On a faster host these take less, and "
             "the ratios to them are nearer to 1."
         ]
+
+    def _compare_with_graph(self) -> list[str]:
+        """Ratios that no host has a part in: ours to eager's own kernels as CUDA graphs, at the bars' size."""
+        parts = {row["system"]: row["parts"] for row in self.rows if row["size"] == self._size}
+        ratios = []
+        for part, label in PARTS.items():
+            ours, graph = (parts.get(system, {}).get(part, {}).get("median_ms") for system in ("ours", "graph"))
+            if ours and graph:
+                ratios.append(f"{label} {ours / graph:.3f}")
+        if not ratios:
+            return []
+        return [f"{LABELS['ours']} / {LABELS['graph']}, which waits for no host, at {self._size}: {'; '.join(ratios)}."]
 
     def draw(self) -> Image.Image:
         """The medians as bars."""

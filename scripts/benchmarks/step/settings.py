@@ -13,7 +13,7 @@ LABELS = {
     "compile": "torch.compile + graph",
     "ours": "SwiftDiffusion",
 }
-CAPTURED = ("graph", "compile")  # by hand: they take a GPU, and are measured at few sizes
+CAPTURED = ("graph", "compile")  # by hand: they take a GPU, and wait for no host
 REFERENCE = "reference"
 PARTS = {
     "unet": "UNet step",
@@ -59,8 +59,7 @@ class Settings:
     checkpoint: str  # a key of SIZES
     device: str  # cpu or cuda
     sizes: tuple[Size, ...]
-    repeats: int  # calls of each part, and images at the first size
-    other_images: int  # images at the other sizes
+    repeats: int  # calls of each part
     steps: int  # in an image
     engine: str  # ours
     guidance_scale: float = 5.0
@@ -76,10 +75,6 @@ class Settings:
         """One that is finer, in which the reference computes with the same weights."""
         return "fp32" if self.device == "cuda" else "fp64"
 
-    def repeats_of(self, part: str, size: Size) -> int:
-        """How often a part is measured."""
-        return self.other_images if part == "image" and size != self.sizes[0] else self.repeats
-
 
 @dataclass(frozen=True)
 class Job:
@@ -89,6 +84,7 @@ class Job:
     system: str  # a key of LABELS, or REFERENCE
     sizes: tuple[Size, ...]
     reference: str  # the folder that the reference's process writes and the others read
+    gpu: int = 0  # which of those that are there
     only_first_image: bool = False
     started: float = 0.0  # time.monotonic() when the process was started
 

@@ -76,7 +76,7 @@ def _run_size(job: Job, size: Size, emit: Emit) -> None:
         emit("telling", text=f"{size}")
         save_reference(make_reference(system, work), Path(job.reference), size)
         return
-    if size == job.sizes[0]:
+    if size == settings.sizes[0]:
         emit("telling", text=f"{size}, first image")
         system.image(work)
         if device.type == "cuda":
