@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -13,7 +13,7 @@ from swiftdiffusion.engines.tensorrt.records import Profile, read_plan_record
 from swiftdiffusion_build.export.subjects import Checkpoint
 from swiftdiffusion_build.layout import Layout
 from swiftdiffusion_build.placement.instance_groups import write_instance_groups
-from swiftdiffusion_build.placement.server_placement import Gpus, ServerPlacement
+from swiftdiffusion_build.placement.server_placement import ServerPlacement
 from swiftdiffusion_build.progress import Begin
 
 # of the checkpoint that the project's own configurations serve, and of no other
@@ -67,7 +67,8 @@ def write_repository(
             _write(config, layout.model_repository / name)
             progress.update(name)
         for folder in checkpoint.controlnets:
-            for model, gpus in _name_controlnets(folder.name, placement):
+            models_of = placement.controlnet_models(folder.name) if placement else {folder.name: None}
+            for model, gpus in models_of.items():
                 config = ModelConfig(backend="controlnet")
                 _set(config, controlnet=folder.resolve(), **runner)
                 if model != folder.name:
@@ -101,14 +102,6 @@ def _configure(
             size_min=min(min(profile.low.height, profile.low.width) for profile in profiles),
             size_max=max(max(profile.high.height, profile.high.width) for profile in profiles),
         )
-
-
-def _name_controlnets(name: str, placement: ServerPlacement | None) -> Iterator[tuple[str, Gpus | None]]:
-    """A model for each GPU of a ControlNet, so that lanes can choose among them, and where it is, if that is said."""
-    gpus = placement.controlnets[name] if placement else None
-    yield name, gpus and gpus[:1]
-    for gpu in (gpus or ())[1:]:
-        yield f"{name}.gpu{gpu}", (gpu,)
 
 
 def _place(config: ModelConfig, placement: ServerPlacement) -> None:

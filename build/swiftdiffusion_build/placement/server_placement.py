@@ -55,6 +55,19 @@ class ServerPlacement:
                 owners[gpu] = name
         if owners and not all(self.lanes.values()):
             raise InvalidArgument("some lanes are on a GPU and others on the CPU; allowed: one kind for all of them")
+        named: dict[str, str] = {}
+        for name in self.controlnets:
+            for model in self.controlnet_models(name):
+                if named.setdefault(model, name) != name:
+                    raise InvalidArgument(
+                        f"controlnets.{named[model]} and controlnets.{name} would both have a model {model!r}; "
+                        "allowed: another folder's name, or one GPU for the first"
+                    )
+
+    def controlnet_models(self, name: str) -> dict[str, Gpus]:
+        """A model for each GPU of a ControlNet, so that lanes can choose among them, and where it runs."""
+        gpus = self.controlnets[name]
+        return {name: gpus[:1], **{f"{name}.gpu{gpu}": (gpu,) for gpu in gpus[1:]}}
 
     def entries(self) -> dict[str, Gpus]:
         """The GPUs by the entry's name in the file: ``text_encoder``, ``lanes.first``, ``controlnets.edges``."""

@@ -75,6 +75,8 @@ START = "text_encoder = 0\nvae_decoder = 0\n"
     (START + "[lanes]\na = []", r"lanes.a is '\[\]'; allowed: a GPU's number"),
     (START + "[lanes]\na = 0\n[controlnets]\nedges = -1", "controlnets.edges names GPU -1; they are counted from 0"),
     (START + "[lanes]\na = 0\n[controlnets]\nedges = [1, 1]", "controlnets.edges names GPU 1 twice"),
+    (START + '[lanes]\na = 0\n[controlnets]\n"edges.gpu1" = 0\nedges = [0, 1]',
+     "controlnets.edges.gpu1 and controlnets.edges would both have a model 'edges.gpu1'; allowed"),
     (START + "[lanes]\na = 0\n[controlnets.edges]\npinned = true", "controlnets.edges is .*'pinned': True.*; allowed"),
     ("text_encoder = 'gpu'\nvae_decoder = 0", "text_encoder is 'gpu'; allowed: a GPU's number"),
     ("text_encoder = 0\n[lanes]\na = 0", "'vae_decoder' is missing"),
