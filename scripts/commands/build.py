@@ -114,6 +114,12 @@ def add_serving_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="where each model runs: the step placement writes this file, if it is new; the step repository follows it",
     )
+    parser.add_argument(
+        "--split-guidance",
+        action="store_true",
+        help="for the step placement: a lane of two GPUs that share the work of guidance, and a model of each "
+        "ControlNet on both (default: a lane of one, ControlNets on the others)",
+    )
     parser.add_argument("--gpus", type=int, metavar="N", help="how many GPUs the server has (default: those here)")
     parser.add_argument("--gpu-memory-gb", type=float, metavar="GB", help="memory of each of the --gpus")
 
@@ -232,7 +238,7 @@ def choose_placement(options: argparse.Namespace, checkpoint: Checkpoint, steps:
     if file and not suggests:
         placement = read_placement(file)
     else:
-        suggestion = suggest_placement(footprints, gpus)
+        suggestion = suggest_placement(footprints, gpus, options.split_guidance)
         placement, text = suggestion.placement, format_placement(suggestion.placement, suggestion.reasons)
     if "repository" in steps:
         check_placement(placement, footprints, gpus, options.engine)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion_build.placement.footprints import Footprints
 from swiftdiffusion_build.placement.gpus import GIB, Gpu
-from swiftdiffusion_build.placement.server_placement import CPU, ServerPlacement
+from swiftdiffusion_build.placement.server_placement import CPU, LANE_GPUS_MAX, ServerPlacement
 
 LANE = "first"
 PLANNED_SHARE = 0.75  # of a GPU's memory; activations, captures and LoRAs' pristine weights need the rest
@@ -22,27 +22,59 @@ class Suggestion:
     reasons: tuple[str, ...]
 
 
-def suggest_placement(footprints: Footprints, gpus: Sequence[Gpu]) -> Suggestion:
+def suggest_placement(footprints: Footprints, gpus: Sequence[Gpu], split_guidance: bool = False) -> Suggestion:
     """Suggest one lane with the text encoders and the VAE beside it, and the ControlNets on other GPUs.
 
     The ControlNets are placed largest first, each on the least loaded of the other GPUs; on the lane's own only where
     no other has room, since there they run after the UNet and not beside it. Without a GPU all are on the CPU.
 
+    With `split_guidance` the lane has two GPUs, and a model of every ControlNet is on each: as fast as one picture can
+    be drawn, where the suggestion without it leaves the second GPU to ControlNets.
+
     Raises:
-        InvalidArgument: something fits nowhere.
+        InvalidArgument: something fits nowhere, or guidance cannot be split.
     """
+    if split_guidance:
+        return _split_guidance(footprints, gpus)
     if not gpus:
         everywhere = ServerPlacement(CPU, CPU, {LANE: CPU}, dict.fromkeys(footprints.controlnets, CPU))
         return Suggestion(everywhere, ("There is no GPU: all is on the CPU.",))
     loads = _Loads(gpus)
-    lane = loads.place("the lane", footprints.lane, {0})
-    text_encoder = loads.place("the text encoder", footprints.text_encoder, {lane})
-    vae_decoder = loads.place("the VAE", footprints.vae_decoder, {lane})
+    lane, text_encoder, vae_decoder = _place_pipeline(footprints, loads)
     others = {*range(len(gpus))} - {lane}
     by_size = sorted(footprints.controlnets.items(), key=lambda item: (-item[1], item[0]))
     controlnets = {name: (loads.place(f"the ControlNet {name!r}", need, others),) for name, need in by_size}
     placement = ServerPlacement((text_encoder,), (vae_decoder,), {LANE: (lane,)}, controlnets)
     return Suggestion(placement, _explain(placement, loads))
+
+
+def _split_guidance(footprints: Footprints, gpus: Sequence[Gpu]) -> Suggestion:
+    if len(gpus) < LANE_GPUS_MAX:
+        raise InvalidArgument(f"guidance cannot be split over {len(gpus)} GPUs; allowed: {LANE_GPUS_MAX} or more")
+    loads = _Loads(gpus)
+    first, text_encoder, vae_decoder = _place_pipeline(footprints, loads)
+    second = loads.place("the lane's second half", footprints.lane, {1}, but={first})
+    lane = first, second
+    for name, need in footprints.controlnets.items():
+        for gpu in lane:
+            loads.place(f"the ControlNet {name!r}", need, {gpu}, but={*range(len(gpus))} - {gpu})
+    placement = ServerPlacement(
+        (text_encoder,), (vae_decoder,), {LANE: lane}, dict.fromkeys(footprints.controlnets, lane)
+    )
+    reasons = [
+        f"The lane is on {loads.describe(first)} and {loads.describe(second)}: each predicts a half of guidance.",
+        f"The text encoders are on GPU {text_encoder}, the VAE is on GPU {vae_decoder}.",
+    ]
+    if footprints.controlnets:
+        reasons.append("A model of each ControlNet is on both, since each half of guidance needs its residuals.")
+    return Suggestion(placement, (*reasons, *_explain_rest(loads)))
+
+
+def _place_pipeline(footprints: Footprints, loads: _Loads) -> tuple[int, int, int]:
+    """The lane's GPU, the text encoders' and the VAE's, together if they fit."""
+    lane = loads.place("the lane", footprints.lane, {0})
+    text_encoder = loads.place("the text encoder", footprints.text_encoder, {lane})
+    return lane, text_encoder, loads.place("the VAE", footprints.vae_decoder, {lane})
 
 
 class _Loads:
@@ -52,9 +84,12 @@ class _Loads:
         self._memory = [gpu.memory for gpu in gpus]
         self.taken = [0] * len(gpus)
 
-    def place(self, model: str, need: int, preferred: Collection[int]) -> int:
-        """Take `need` bytes of the least loaded GPU that has them, a preferred one if any of those has."""
-        left = [int(memory * PLANNED_SHARE) - taken for memory, taken in zip(self._memory, self.taken, strict=True)]
+    def place(self, model: str, need: int, preferred: Collection[int], but: Collection[int] = ()) -> int:
+        """Take `need` bytes of the least loaded GPU that has them, a preferred one if any has, and none of `but`."""
+        left = [
+            0 if number in but else int(memory * PLANNED_SHARE) - taken
+            for number, (memory, taken) in enumerate(zip(self._memory, self.taken, strict=True))
+        ]
         fitting = [number for number, free in enumerate(left) if need <= free]
         if not fitting:
             raise InvalidArgument(
@@ -88,10 +123,13 @@ def _explain(placement: ServerPlacement, loads: _Loads) -> tuple[str, ...]:
             )
         if beside := [name for name, numbers in placement.controlnets.items() if lane in numbers]:
             reasons.append(f"No other GPU has room for {', '.join(beside)}, which takes turns with the UNet.")
-        if idle := [str(number) for number, taken in enumerate(loads.taken) if not taken]:
-            reasons.append(f"Nothing is on GPU {', '.join(idle)}: a further lane there draws a further picture.")
-    reasons.append(
+    return (*reasons, *_explain_rest(loads))
+
+
+def _explain_rest(loads: _Loads) -> Iterator[str]:
+    if idle := [str(number) for number, taken in enumerate(loads.taken) if not taken]:
+        yield f"Nothing is on GPU {', '.join(idle)}: a further lane there draws a further picture."
+    yield (
         "That counts weights in fp16 and a process for each model; "
         f"{1 - PLANNED_SHARE:.0%} of a GPU or more is left for activations, captures and LoRAs."
     )
-    return tuple(reasons)

@@ -65,7 +65,9 @@ class Deployment:
         self.tuning = Tuning(lane=dict(options.lane))
         gpus = find_gpus()[: options.gpus]
         try:
-            self._placement = place_ours(self.checkpoint, options.placement, gpus, options.engine)
+            self._placement = place_ours(
+                self.checkpoint, options.placement, gpus, options.engine, options.split_guidance
+            )
         except SwiftDiffusionError as error:
             raise LaunchError(f"{str(error).rstrip('.')}.") from error
 
@@ -80,7 +82,8 @@ class Deployment:
         placed = set(chain.from_iterable(self._placement.entries().values())) if self._placement else set()
         splits = 1 if "second_gpu" in self.tuning.lane and len(placed) == 1 else 0
         file = self._options.placement
-        lane = {**self.tuning.lane, **({"placement": file.stem} if file else {})}
+        placement = file.stem if file else "split guidance" if self._options.split_guidance else ""
+        lane = {**self.tuning.lane, **({"placement": placement} if placement else {})}
         return {"layout": name_layout(len(placed) + splits), "lane": lane}
 
     @contextmanager

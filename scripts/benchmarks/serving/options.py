@@ -32,8 +32,14 @@ def add_serving_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gpus", type=_read_count, metavar="N", help="ours, how many GPUs it may use (default: all that there are)"
     )
-    parser.add_argument(
+    places = parser.add_mutually_exclusive_group()
+    places.add_argument(
         "--placement", type=Path, metavar="FILE", help="ours, as scripts/build has it; rows are told apart by its name"
+    )
+    places.add_argument(
+        "--split-guidance",
+        action="store_true",
+        help="ours, placed as scripts/build placement has it with this option; rows are told apart by it",
     )
     parser.add_argument(
         "--lane",

@@ -58,16 +58,16 @@ class Tuning:
 
 
 def place_ours(
-    checkpoint: ServedCheckpoint, file: Path | None, gpus: Sequence[Gpu], engine: str
+    checkpoint: ServedCheckpoint, file: Path | None, gpus: Sequence[Gpu], engine: str, split_guidance: bool = False
 ) -> ServerPlacement | None:
     """Where this project's models go: as the file says, else as `scripts/build placement` suggests for these GPUs.
 
     None where there is neither a file nor a GPU. Raises InvalidArgument for what cannot work.
     """
-    if not (file or gpus):
+    if not (file or gpus or split_guidance):
         return None
     footprints = read_footprints(_describe(checkpoint))
-    placement = read_placement(file) if file else suggest_placement(footprints, gpus).placement
+    placement = read_placement(file) if file else suggest_placement(footprints, gpus, split_guidance).placement
     check_placement(placement, footprints, gpus, engine)
     return placement
 

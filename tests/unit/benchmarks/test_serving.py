@@ -135,6 +135,10 @@ def test_a_deployment_tells_how_many_gpus_it_is_on(tmp_path, monkeypatch):
     assert describe(OURS, "--gpus", "1") == {"layout": "one GPU", "lane": {}}
     lane = {"second_gpu": "cuda:1"}
     assert describe(OURS, "--gpus", "1", "--lane", "second_gpu=cuda:1") == {"layout": "two GPUs", "lane": lane}
+    split = {"placement": "split guidance"}
+    assert describe(OURS, "--split-guidance") == {"layout": "two GPUs", "lane": split}
+    with pytest.raises(LaunchError, match="guidance cannot be split over 1 GPUs; allowed: 2 or more"):
+        describe(OURS, "--gpus", "1", "--split-guidance")
     assert describe(STOCK) == {"layout": "one GPU", "lane": {}}
     file = tmp_path / "near.toml"
     file.write_text("text_encoder = 0\nvae_decoder = 0\n[lanes]\nfirst = 0\n[controlnets]\n")
@@ -152,6 +156,8 @@ def test_gpus_are_counted_where_work_is_done():
     repository = SystemRepository(Path(), Path(), placement)
     assert [repository.count_gpus(names) for names in ([], ["depth"], ["edges"], ["edges", "layout"])] == [1, 1, 2, 2]
     assert SystemRepository(Path(), Path(), placement, splits_guidance=True).count_gpus([]) == 2
+    split = ServerPlacement((0,), (0,), {"first": (0, 1)}, {"edges": (0, 1)})
+    assert [SystemRepository(Path(), Path(), split).count_gpus(names) for names in ([], ["edges"])] == [2, 2]
 
 
 def test_the_alternative_is_one_model(tmp_path, adapters):

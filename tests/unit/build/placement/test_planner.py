@@ -30,6 +30,25 @@ def test_controlnets_go_largest_first_to_the_least_loaded_of_the_other_gpus():
     assert "Nothing is on" not in reasons
 
 
+def test_guidance_is_split_over_two_gpus_with_every_controlnet_on_both():
+    suggestion = suggest_placement(footprints(1, 4), describe_gpus(3, 80), split_guidance=True)
+    assert suggestion.placement == ServerPlacement((0,), (0,), {"first": (0, 1)}, {"a": (0, 1), "b": (0, 1)})
+    reasons = " ".join(suggestion.reasons)
+    assert "GPU 0 (14.00 of 80.00 GiB) and GPU 1 (11.00 of 80.00 GiB): each predicts a half of guidance" in reasons
+    assert "Nothing is on GPU 2" in reasons
+
+
+@pytest.mark.parametrize(("gpus", "sentence"), [
+    ((), "guidance cannot be split over 0 GPUs; allowed: 2 or more"),
+    (describe_gpus(1, 80), "guidance cannot be split over 1 GPUs"),
+    ((Gpu(80 * GIB), Gpu(7 * GIB)), "the lane's second half needs 6.00 GiB, and the most that is left .* is 5.25"),
+    ((Gpu(80 * GIB), Gpu(9 * GIB)), "the ControlNet 'a' needs 3.00 GiB, and the most that is left of a GPU is 0.75"),
+])  # fmt: skip
+def test_guidance_that_cannot_be_split_is_refused(gpus, sentence):
+    with pytest.raises(InvalidArgument, match=sentence):
+        suggest_placement(footprints(3), gpus, split_guidance=True)
+
+
 def test_on_one_gpu_all_are_together():
     suggestion = suggest_placement(footprints(3, 3), describe_gpus(1, 24))
     assert set(suggestion.placement.entries().values()) == {(0,)}
@@ -70,12 +89,14 @@ def test_what_fits_nowhere_is_refused(gpus, sentence):
 
 def test_whatever_is_suggested_passes_the_checks():
     suggested = 0
-    for count, memory, controlnets in itertools.product((1, 2, 3, 8), (8, 12, 24, 80), ((), (3,), (3, 3), (3, 1, 5))):
+    for count, memory, controlnets, split_guidance in itertools.product(
+        (1, 2, 3, 8), (8, 12, 24, 80), ((), (3,), (3, 3), (3, 1, 5)), (False, True)
+    ):
         needs, gpus = footprints(*controlnets), describe_gpus(count, memory)
         try:
-            placement = suggest_placement(needs, gpus).placement
+            placement = suggest_placement(needs, gpus, split_guidance).placement
         except InvalidArgument:
             continue
         check_placement(placement, needs, gpus, "tensorrt")
         suggested += 1
-    assert suggested >= 40
+    assert suggested >= 70
