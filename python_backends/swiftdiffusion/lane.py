@@ -245,8 +245,7 @@ class Lane:
         sample = (1, self._latent_channels, height // self._latent_scale, width // self._latent_scale)
         noise = self._unets.warm_up(tokens, sample, height, width)
         plan = self._placed_plan(self._configuration.scheduler, 1)
-        state, scalar = plan.start(noise[:1]), torch.ones((), device=noise.device)
-        self._advance(noise, state, None, plan.weights[0], scalar, scalar)
+        self._advance(noise, plan.start(noise[:1]), None, plan.steer(1.0, len(noise))[0])
 
     def _condition(self, request: PictureRequest, stopwatch: Stopwatch) -> tuple[Conditioning, bool]:
         """The request's conditioning, and whether every prompt in it was remembered."""

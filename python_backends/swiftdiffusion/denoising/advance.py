@@ -1,11 +1,10 @@
-"""From the UNet's prediction to the next step's sample: guidance and the scheduler, as one network without weights."""
+"""From the UNet's prediction to the next step's sample: guidance and the scheduler, as one product."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from swiftdiffusion.denoising.conditioning import guide
 from swiftdiffusion.networks.network import Network
 
 
@@ -16,10 +15,8 @@ class Advance(Network):
 
     - noise: [batch, 4, h, w], what the UNet predicts,
     - state: [rows, 4, h, w], fp32,
-    - fresh: [1, 4, h, w], what `Plan.draw` gave,
-    - weights: [rows, columns], the plan's for this step,
-    - guidance: scalar,
-    - scale: scalar, the plan's for the next step,
+    - fresh: [1, 4, h, w], what `Plan.draw` gave, or None,
+    - weights: [rows + 1, columns], this step's of `Plan.steer`,
 
     it returns the new state and the next sample [batch, 4, h, w] in the prediction's dtype.
     """
@@ -30,13 +27,11 @@ class Advance(Network):
         state: Tensor,
         fresh: Tensor | None,
         weights: Tensor,
-        guidance: Tensor,
-        scale: Tensor,
         prepared: tuple[()],
     ) -> tuple[Tensor, Tensor]:
-        """Guide and weigh, in fp32."""
-        terms = [state[:-1], guide(noise.float(), guidance)]
+        """Weigh, in fp32."""
+        terms = [state[:-1], noise.float()]
         if fresh is not None:
             terms.append(fresh)
-        state = (weights @ torch.cat(terms).flatten(1)).view_as(state)
-        return state, (state[:1] * scale).to(noise.dtype).expand(noise.shape).contiguous()
+        outcome = (weights @ torch.cat(terms).flatten(1)).view(-1, *state.shape[1:])
+        return outcome[:-1], outcome[-1:].to(noise.dtype).expand(noise.shape).contiguous()

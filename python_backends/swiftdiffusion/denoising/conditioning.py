@@ -64,14 +64,3 @@ def blank(
     conditioning = condition([nothing] * (2 - wordless), height, width, wordless)
     parts = (conditioning.prompt_embeds, conditioning.pooled, conditioning.time_ids)
     return Conditioning(*(part.to(placement.device, placement.dtype) for part in parts))
-
-
-def guide(noise: Tensor, scale: float | Tensor) -> Tensor:
-    """Classifier-free guidance (arXiv 2207.12598, eq. 6): [2, ...] as (negative, prompt) to [1, ...].
-
-    A batch of one passes as it is.
-    """
-    if noise.shape[0] == 1:
-        return noise
-    negative, prompt = noise.chunk(2)
-    return negative + scale * (prompt - negative)

@@ -51,11 +51,10 @@ def denoise(
     Returns:
         Clean latents [1, 4, h, w] fp32, in the VAE's scaled space.
     """
-    timesteps, scales, weights = plan.timesteps, plan.scales, plan.weights
-    guidance = torch.full((), guidance_scale, device=latents.device)
-    state = plan.start(latents)
     batch = sum(branch.conditioning.batch for branch in branches)
-    sample = (latents * scales[0]).to(branches[0].conditioning.prompt_embeds.dtype).repeat(batch, 1, 1, 1)
+    timesteps, weights = plan.timesteps.unbind(), plan.steer(guidance_scale, batch).unbind()
+    state = plan.start(latents)
+    sample = (latents * plan.scales[0]).to(branches[0].conditioning.prompt_embeds.dtype).repeat(batch, 1, 1, 1)
     pace = Pace(latents.device)
     for step in range(plan.steps):
         with stopwatch("waiting"):
@@ -67,8 +66,7 @@ def denoise(
         )
         with stopwatch("scheduler", latents.device):
             fresh = plan.draw(step, state, generator)
-            scale = scales[min(step + 1, plan.steps - 1)]
-            state, sample = advance(noise, state, fresh, weights[step], guidance, scale)
+            state, sample = advance(noise, state, fresh, weights[step])
         pace.mark()
         after_step(Step(step + 1, plan.steps, state[-1:]))
     return state[:1].clone()

@@ -18,15 +18,19 @@ class Pace:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._running: deque[torch.cuda.Event] = deque()
+        self._passed: list[torch.cuda.Event] = []
 
     def wait(self) -> None:
         """Wait until fewer than `STEPS_AHEAD` marked steps are still to be done."""
         while len(self._running) >= STEPS_AHEAD:
-            self._running.popleft().synchronize()
+            event = self._running.popleft()
+            event.synchronize()
+            self._passed.append(event)
 
     def mark(self) -> None:
         """Say that a step has been enqueued."""
         if self._device.type == "cuda":
-            event = torch.cuda.Event(blocking=True)  # the processor is left to others meanwhile
+            # that blocks: the processor is left to others meanwhile
+            event = self._passed.pop() if self._passed else torch.cuda.Event(blocking=True)
             event.record(torch.cuda.current_stream(self._device))
             self._running.append(event)

@@ -55,6 +55,19 @@ class Plan:
         state[:1] = latents
         return state
 
+    def steer(self, guidance_scale: float, batch: int) -> Tensor:
+        """The weights with guidance in them (classifier-free guidance, arXiv 2207.12598, eq. 6) and the next sample.
+
+        Returns [steps, rows + 1, columns]: a last row for what the UNet sees next, and for a batch of two, in place of
+        the prediction's column, one of the negative prompt's and one of the prompt's.
+        """
+        place = self.weights.shape[2] - 1 - any(self.draws)
+        before, prediction, after = self.weights.split([place, 1, self.weights.shape[2] - place - 1], dim=2)
+        halves = [prediction] if batch == 1 else [prediction * (1 - guidance_scale), prediction * guidance_scale]
+        guided = torch.cat([before, *halves, after], dim=2)
+        following = torch.cat([self.scales[1:], self.scales[-1:]])
+        return torch.cat([guided, guided[:, :1] * following[:, None, None]], dim=1)
+
     def draw(self, step: int, state: Tensor, generator: torch.Generator) -> Tensor | None:
         """Fresh noise [1, 4, h, w] for a step, zeros where it takes none, None where no step takes any."""
         if not any(self.draws):

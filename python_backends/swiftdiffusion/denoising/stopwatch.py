@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +12,22 @@ import torch
 from swiftdiffusion.denoising.timeline import Timeline
 
 HOST = "lane"  # the track of the thread that draws
+
+
+class _Lap:
+    """One stage's block; a class, since several a step as generators would be a tenth of a step's Python."""
+
+    __slots__ = ("_seconds", "_stage", "_start")
+
+    def __init__(self, seconds: dict[str, float], stage: str) -> None:
+        self._seconds, self._stage = seconds, stage
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        passed = time.perf_counter() - self._start
+        self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + passed
 
 
 class Stopwatch:
@@ -25,24 +41,23 @@ class Stopwatch:
         self._seconds: dict[str, float] = {}
         self._timeline = timeline
 
-    @contextmanager
-    def __call__(self, stage: str, device: torch.device | None = None) -> Iterator[None]:
+    def __call__(self, stage: str, device: torch.device | None = None) -> AbstractContextManager[None]:
         """Time the block under `stage`, also when it raises; `device` is where it enqueues work, if it does."""
-        timeline = self._timeline
-        start = time.perf_counter()
-        try:
-            with nullcontext() if timeline is None or device is None else timeline.on(stage, device):
-                yield
-        finally:
-            end = time.perf_counter()
-            self._seconds[stage] = self._seconds.get(stage, 0.0) + end - start
-            if timeline is not None:
-                timeline.add(stage, HOST, start, end)
+        return _Lap(self._seconds, stage) if self._timeline is None else self._trace(self._timeline, stage, device)
 
     def note(self, part: str, track: str, start: float, end: float) -> None:
         """Note when something ran elsewhere; it counts for no stage, and is lost without a timeline."""
         if self._timeline is not None:
             self._timeline.add(part, track, start, end)
+
+    @contextmanager
+    def _trace(self, timeline: Timeline, stage: str, device: torch.device | None) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            with _Lap(self._seconds, stage), nullcontext() if device is None else timeline.on(stage, device):
+                yield
+        finally:
+            timeline.add(stage, HOST, start, time.perf_counter())
 
     @property
     def total(self) -> float:

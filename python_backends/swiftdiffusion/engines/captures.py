@@ -1,17 +1,17 @@
-"""An engine's captures, by the shapes of their inputs."""
+"""An engine's captures, for several shapes of inputs."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from swiftdiffusion.engines.capture import Capture
 
 
 @dataclass
 class _Kept:
-    key: Hashable
     capture: Capture
     lent: bool = True
 
@@ -27,18 +27,18 @@ class Captures:
         self._kept: list[_Kept] = []  # the most recently used last
         self._lock = threading.Lock()
 
-    def borrow(self, key: Hashable, make: Callable[[], Capture]) -> Capture:
-        """A capture for `key` that is the borrower's alone until `give_back`; `make` gives one where none is free."""
+    def borrow(self, inputs: Sequence[Any], make: Callable[[], Capture]) -> Capture:
+        """One that takes `inputs`, the borrower's alone until `give_back`; `make` gives one where none is free."""
         with self._lock:
-            kept = next((kept for kept in self._kept if kept.key == key and not kept.lent), None)
-            if kept is not None:
-                kept.lent = True
-                self._kept.remove(kept)
-            else:
-                self._drop(self._most - 1)
-                kept = _Kept(key, make())
-            self._kept.append(kept)
-            return kept.capture
+            for place in reversed(range(len(self._kept))):
+                kept = self._kept[place]
+                if not kept.lent and kept.capture.takes(inputs):
+                    kept.lent = True
+                    self._kept.append(self._kept.pop(place))
+                    return kept.capture
+            self._drop(self._most - 1)
+            self._kept.append(_Kept(make()))
+            return self._kept[-1].capture
 
     def give_back(self, capture: Capture) -> None:
         """Let others borrow it."""
@@ -55,5 +55,7 @@ class Captures:
                 kept.capture.forget()
 
     def _drop(self, most: int) -> None:
+        if len(self._kept) <= most:
+            return
         for kept in [kept for kept in self._kept if not kept.lent][: max(0, len(self._kept) - most)]:
             self._kept.remove(kept)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from swiftdiffusion.engines.capture import Capture
+from swiftdiffusion.engines.capture import Capture, flatten
 from swiftdiffusion.engines.captures import Captures
 from swiftdiffusion.engines.capturing import capture_alone
 from swiftdiffusion.engines.session import Session
@@ -42,9 +42,10 @@ class CudaGraphEngine(TorchEngine):
     def __call__(self, *inputs: Any) -> Any:
         """Replay the network's ``forward`` on these inputs, capturing it first for shapes not seen lately."""
         with torch.cuda.device(self._device):
-            capture = self._borrow(inputs)
+            flat = flatten(inputs)
+            capture = self._borrow(inputs, flat)
             try:
-                return capture.replay(inputs)
+                return capture.replay(flat)
             finally:
                 self._captures.give_back(capture)
 
@@ -52,35 +53,28 @@ class CudaGraphEngine(TorchEngine):
     def open(self, *inputs: Any) -> Session:
         """Give a session a capture of its own."""
         with torch.cuda.device(self._device):
-            return CaptureSession(self._borrow(inputs), inputs[len(inputs) - self._network.steady :], self._captures)
+            steady = inputs[len(inputs) - self._network.steady :]
+            return CaptureSession(self._borrow(inputs, flatten(inputs)), flatten(steady), self._captures)
 
     def weights_changed(self, names: Collection[str]) -> None:
         """Say that live weights were written: what was prepared from them is prepared anew at the next call."""
         self._captures.forget()
 
-    def _borrow(self, inputs: tuple[Any, ...]) -> Capture:
-        return self._captures.borrow(_describe(inputs), lambda: capture_alone(lambda: Capture(self._network, inputs)))
+    def _borrow(self, inputs: tuple[Any, ...], flat: Sequence[Any]) -> Capture:
+        return self._captures.borrow(flat, lambda: capture_alone(lambda: Capture(self._network, inputs)))
 
 
 class CaptureSession:
     """A capture lent to one picture."""
 
-    def __init__(self, capture: Capture, steady: tuple[Any, ...], captures: Captures) -> None:
+    def __init__(self, capture: Capture, steady: Sequence[Any], captures: Captures) -> None:
         self._capture, self._steady, self._captures = capture, steady, captures
 
     @torch.inference_mode()
     def step(self, *moving: Any) -> Any:
         """Replay a step; what the steady inputs alone decide is computed with the first."""
-        return self._capture.replay((*moving, *self._steady))
+        return self._capture.replay([*flatten(moving), *self._steady])
 
     def close(self) -> None:
         """Give the capture back."""
         self._captures.give_back(self._capture)
-
-
-def _describe(inputs: Any) -> Hashable:
-    if isinstance(inputs, Tensor):
-        return (tuple(inputs.shape), inputs.dtype)
-    if isinstance(inputs, (tuple, list)):
-        return tuple(_describe(part) for part in inputs)
-    return inputs

@@ -16,7 +16,8 @@ from swiftdiffusion.adapters.patching import Patcher
 from swiftdiffusion.adapters.targets import Targets
 from swiftdiffusion.adapters.weights import ScaledLora
 from swiftdiffusion.configuration import Location
-from swiftdiffusion.denoising.conditioning import Embedding, condition, guide
+from swiftdiffusion.denoising.advance import Advance
+from swiftdiffusion.denoising.conditioning import Embedding, condition
 from swiftdiffusion.denoising.plan import make_plan
 from swiftdiffusion.denoising.schedulers import load_scheduler_config
 from swiftdiffusion.engines import make_engine
@@ -95,19 +96,19 @@ class Studio:
         """As `denoise`, for several pictures in one batch, which small networks do in little more time."""
         self._patcher.restore()
         plan, device = self._plan, self.placement.device
-        timesteps, scales, weights = plan.timesteps, plan.scales, plan.weights
+        timesteps, weights, advance = plan.timesteps, plan.steer(self._guidance_scale, 2), Advance()
         conditions = condition(embeddings, self._size, self._size, wordless=len(embeddings))
         noise = torch.cat([self._draw_noise(seed) for seed in seeds]).to(device) * plan.noise_scale
         state = plan.start(noise.flatten(0, 1)[None])  # the scheduler's course is that of one picture of many channels
+        sample = (noise * plan.scales[0]).to(self.placement.dtype).repeat(2, 1, 1, 1)
         for step in range(plan.steps):
             if lora is not None and step == bound:
                 self._patcher.apply([lora])
-            sample = (state[0] * scales[step]).view_as(noise).to(self.placement.dtype).repeat(2, 1, 1, 1)
             inputs = (sample, timesteps[step], conditions.prompt_embeds, conditions.pooled, conditions.time_ids)
             mid, embedding, *skips = self._encoder(*inputs)
             prediction = self._decoder(mid, embedding, skips, None, conditions.prompt_embeds)
-            guided = guide(prediction.float(), self._guidance_scale).reshape(1, *state.shape[1:])
-            state = (weights[step] @ torch.cat([state[:-1], guided]).flatten(1)).view_as(state)
+            state, following = advance(prediction.reshape(2, *state.shape[1:]), state, None, weights[step])
+            sample = following.view_as(sample)
             watch(step, state[-1].reshape(noise.shape).clone())
         latents = state[0].reshape(noise.shape).cpu().numpy()
         return np.stack([self._vae_decoder.answer({"latents": one[None]})["pixels"] for one in latents])

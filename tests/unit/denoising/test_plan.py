@@ -36,15 +36,11 @@ def test_a_plan_takes_the_steps_of_diffusers_scheduler(name, steps, kind):
 
     plan, generator, advance = make_plan(name, config, steps), torch.Generator().manual_seed(2), Advance()
     state = plan.start(noise * plan.noise_scale)
-    sample = state[:1] * plan.scales[0]
+    sample, weights = state[:1] * plan.scales[0], plan.steer(1.0, 1)
     for step in range(plan.steps):
         assert torch.allclose(sample, asked[step], atol=2e-4, rtol=1e-4)
-        scale = plan.scales[min(step + 1, steps - 1)]
         fresh = plan.draw(step, state, generator)
-        guidance = torch.tensor(1.0)
-        state, sample = advance(
-            predict(sample, plan.timesteps[step]), state, fresh, plan.weights[step], guidance, scale
-        )
+        state, sample = advance(predict(sample, plan.timesteps[step]), state, fresh, weights[step])
     assert torch.allclose(state[:1], latents, atol=2e-4, rtol=1e-4)
 
 
@@ -53,10 +49,10 @@ def test_guidance_leads_away_from_the_negative_prompt():
     plan = make_plan("EulerDiscreteScheduler", make_config(), 2)
     state = plan.start(torch.zeros(1, 4, 2, 2))
     noise = torch.stack([torch.zeros(4, 2, 2), torch.ones(4, 2, 2)])
-    guided, sample = Advance()(noise, state, None, plan.weights[0], torch.tensor(3.0), torch.tensor(0.5))
-    plain, _ = Advance()(noise[1:], state, None, plan.weights[0], torch.tensor(3.0), torch.tensor(0.5))
-    assert torch.allclose(guided[:1], 3 * plain[:1])
-    assert torch.equal(sample, (guided[:1] * 0.5).expand(2, -1, -1, -1))
+    guided, sample = Advance()(noise, state, None, plan.steer(3.0, 2)[0])
+    plain, _ = Advance()(noise[1:], state, None, plan.steer(3.0, 1)[0])
+    assert torch.allclose(guided, 3 * plain)
+    assert torch.allclose(sample, (guided[:1] * plan.scales[1]).expand(2, -1, -1, -1))
 
 
 def test_a_scheduler_that_clips_is_refused():
