@@ -43,7 +43,7 @@ from swiftdiffusion.request.limits import Limits
 from swiftdiffusion.request.parse import parse_request
 from swiftdiffusion.request.request import PictureRequest
 from swiftdiffusion.request.result import Picture, Progress
-from swiftdiffusion.services.clients import Call, TextEncoderClient, VaeDecoderClient
+from swiftdiffusion.services.clients import Answer, Call, TextEncoderClient, VaeDecoderClient
 from swiftdiffusion.unets import Share, UNets
 
 PLANS = 64  # schedulers' courses kept, a few KB each
@@ -182,7 +182,7 @@ class Lane:
                 check,
             )
         with stopwatch("text_encoder"):
-            conditioning, cached = self._condition(request, stopwatch)
+            conditioning, cached = self._condition(request, self._begin_encoding(request), stopwatch)
         generator = torch.Generator("cpu").manual_seed(request.seed)
         latents = self._draw_noise(request, generator) * plan.noise_scale
 
@@ -217,9 +217,11 @@ class Lane:
             )
             check()
             with stopwatch("vae_decoder"):
-                pixels = self._vae_decoder.decode(latents, stopwatch)
-            for controlnets in attached:
+                decoding = self._vae_decoder.begin(latents)
+            for controlnets in attached:  # which end while the latents are decoded
                 controlnets.check()
+        with stopwatch("vae_decoder"):
+            pixels = self._vae_decoder.read(decoding, stopwatch)
         for part, name, start, end in loras.spans():
             stopwatch.note(part, f"LoRA {name}", start, end)
         for controlnets in attached:
@@ -248,14 +250,20 @@ class Lane:
         state, scalar = plan.start(noise[:1]), torch.ones((), device=noise.device)
         self._advance(noise, state, None, plan.weights[0], scalar, scalar)
 
-    def _condition(self, request: PictureRequest, stopwatch: Stopwatch) -> tuple[Conditioning, bool]:
+    def _begin_encoding(self, request: PictureRequest) -> Answer:
+        negative = [] if self._is_wordless(request) or not request.guided else [request.negative_prompt or ""]
+        return self._text_encoder.begin([*negative, request.prompt], request.loras)
+
+    def _condition(self, request: PictureRequest, encoding: Answer, stopwatch: Stopwatch) -> tuple[Conditioning, bool]:
         """The request's conditioning, and whether every prompt in it was remembered."""
-        zeros = request.negative_prompt is None and self._zeros_for_no_negative
-        negative = [request.negative_prompt or ""] if request.guided and not zeros else []
-        encoded = self._text_encoder.encode([*negative, request.prompt], request.loras, stopwatch)
+        encoded = self._text_encoder.read(encoding, stopwatch)
         embeddings = [embedding for embedding, _ in encoded]
-        conditioning = condition(embeddings, request.height, request.width, int(request.guided and zeros))
+        conditioning = condition(embeddings, request.height, request.width, int(self._is_wordless(request)))
         return conditioning, all(cached for _, cached in encoded)
+
+    def _is_wordless(self, request: PictureRequest) -> bool:
+        """Whether the negative half has zeros instead of a prompt."""
+        return request.guided and request.negative_prompt is None and self._zeros_for_no_negative
 
     def _draw_noise(self, request: PictureRequest, generator: torch.Generator) -> Tensor:
         """Noise [1, 4, h, w], drawn on the CPU in fp32 so that a seed gives the same everywhere."""
@@ -293,4 +301,4 @@ class Lane:
         longest = max(latents.shape[2:])
         if longest > PREVIEW_LATENTS:
             latents = interpolate(latents, scale_factor=PREVIEW_LATENTS / longest, mode="area")
-        return encode_preview(self._vae_decoder.decode(latents, stopwatch))
+        return encode_preview(self._vae_decoder.read(self._vae_decoder.begin(latents), stopwatch))
