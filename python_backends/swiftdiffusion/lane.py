@@ -139,7 +139,7 @@ class Lane:
             self._warm_up(tokens, height, width)
 
     def accept(self, tensors: Mapping[str, NDArray[Any]]) -> AcceptedRequest:
-        """Check a request before any work, its LoRAs' files included.
+        """Check a request before any work, its LoRAs' files included; its reference images but for their data.
 
         Raises:
             SwiftDiffusionError: as `parse_request`, `make_plan`, `UNets.require_size`, `Catalogue.require` and
@@ -166,10 +166,16 @@ class Lane:
             accepted: what `accept` gave.
             check: raises when the picture is no longer wanted; asked at least once a step.
             report: called after every step; without it there are no previews.
+
+        Raises:
+            InvalidArgument: before the first step, a reference image whose data are broken: it is decoded while the
+                prompts are encoded.
+            SwiftDiffusionError: what `check` or another model raised.
         """
         request = accepted.request
         stopwatch = Stopwatch(Timeline() if request.trace else None)
         check()
+        encoding = self._begin_encoding(request)  # what follows runs beside it
         plan: Plan = self._plan(request.scheduler, request.steps)
         with stopwatch("loras"):
             loras = BoundedLoras(
@@ -181,10 +187,10 @@ class Lane:
                 self._configuration.lora_timeout_s,
                 check,
             )
-        with stopwatch("text_encoder"):
-            conditioning, cached = self._condition(request, self._begin_encoding(request), stopwatch)
         generator = torch.Generator("cpu").manual_seed(request.seed)
         latents = self._draw_noise(request, generator) * plan.noise_scale
+        with stopwatch("text_encoder"):
+            conditioning, cached = self._condition(request, encoding, stopwatch)
 
         def before_step(step: int) -> None:
             check()

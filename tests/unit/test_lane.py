@@ -1,6 +1,7 @@
 """What a lane does at the same time, with the services of `shapes` in this process."""
 
 import io
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +15,10 @@ from PIL import Image
 from shapes.checkpoint import controlnet_folder, pipeline_folder
 from swiftdiffusion.configuration import Location
 from swiftdiffusion.controlnets.catalogue import Catalogue
+from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.lane import Lane, LaneConfiguration
 from swiftdiffusion.placement import Placement
+from swiftdiffusion.request import images
 from swiftdiffusion.services.controlnet import ControlNetConfiguration, ControlNetService
 from swiftdiffusion.services.text_encoder import TextEncoderConfiguration, TextEncoderService
 from swiftdiffusion.services.vae_decoder import VaeDecoderConfiguration, VaeDecoderService
@@ -91,3 +94,26 @@ def test_controlnets_end_while_the_latents_are_decoded(services):
     services.before[EDGES] = lambda inputs: ended.append(bool(sessions)) if "sample" in inputs else None
     services.draw(**steer(encode_reference()))
     assert ended == [True, True]  # attached for its step, let go before there are pixels
+
+
+def test_prompts_are_encoded_while_references_are_decoded(services, monkeypatch):
+    asked = threading.Event()
+    decode = images._decode_reference
+
+    def decode_late(*args):
+        assert asked.wait(LONG_S)
+        return decode(*args)
+
+    monkeypatch.setattr(images, "_decode_reference", decode_late)
+    services.before["text_encoder"] = lambda _: asked.set()
+    assert services.draw(**steer(encode_reference())).pixels.shape == (SIZE, SIZE, 3)
+
+
+@pytest.mark.parametrize("end", [1.0, 0.01])
+def test_a_broken_reference_is_refused_before_the_first_step_whether_it_acts_or_not(services, end):
+    services.before[EDGES] = lambda inputs: pytest.fail("a step") if "sample" in inputs else None
+    broken = encode_reference()[:60]
+    with pytest.raises(InvalidArgument, match=rf"control_images\[0\] \({len(broken)} bytes\) is not a whole"):
+        services.draw(**steer(broken), control_end=np.array([end], np.float32))
+    services.before.clear()
+    assert services.draw(**steer(encode_reference())).pixels.shape == (SIZE, SIZE, 3)  # the lane goes on

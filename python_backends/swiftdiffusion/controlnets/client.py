@@ -49,9 +49,10 @@ class ControlNetClient:
         attached, gpu = AttachedControlNets(), name_gpu(form.device) if near else ""
         try:
             for use in uses:
+                image = use.image.result()  # broken, it is refused whether the ControlNet acts or not
                 acting = [step for step in range(len(timesteps)) if acts_in(step, len(timesteps), use.start, use.end)]
                 if acting:
-                    subject = Subject(conditioning, use.image, timesteps[acting], form, trace)
+                    subject = Subject(conditioning, image, timesteps[acting], form, trace)
                     model = self._catalogue.locate(use.name, gpu)
                     attached.add(use, Attachment(self._call, model, use.name, subject, self._terms, self._pool))
         except BaseException:
