@@ -189,8 +189,6 @@ class Lane:
             )
         generator = torch.Generator("cpu").manual_seed(request.seed)
         latents = self._draw_noise(request, generator) * plan.noise_scale
-        with stopwatch("text_encoder"):
-            conditioning, cached = self._condition(request, encoding, stopwatch)
 
         def before_step(step: int) -> None:
             check()
@@ -203,12 +201,17 @@ class Lane:
             with stopwatch("preview"):
                 report(Progress(step.number, step.of, stopwatch.total, self._preview(request, step, stopwatch)))
 
-        shares = self._unets.share(conditioning)
-        with self._attach(request, shares, latents, plan.timesteps) as attached:
+        shares = self._unets.share(2 if request.guided else 1)
+        with self._attach(request, shares, latents.shape, plan.timesteps) as attached:
+            with stopwatch("text_encoder"):
+                conditioning, cached = self._condition(request, encoding, stopwatch)
             with stopwatch("controlnet_attach"):
+                given = [share.take(conditioning) for share in shares]
+                for controlnets, steering in zip(attached, given, strict=True):
+                    controlnets.hand_over(steering, check)
                 branches = [
-                    Branch(share.unet, share.conditioning, controlnets.wait(check), share.rows)
-                    for share, controlnets in zip(shares, attached, strict=True)
+                    Branch(share.unet, steering, controlnets.wait(check), share.rows)
+                    for share, steering, controlnets in zip(shares, given, attached, strict=True)
                 ]
             latents = denoise(
                 branches,
@@ -279,22 +282,22 @@ class Lane:
 
     @contextmanager
     def _attach(
-        self, request: PictureRequest, shares: Sequence[Share], latents: Tensor, timesteps: Tensor
+        self, request: PictureRequest, shares: Sequence[Share], latents: torch.Size, timesteps: Tensor
     ) -> Iterator[list[AttachedControlNets]]:
         """Attach the request's ControlNets to each share of its guidance batch; at the end they are let go."""
         with ExitStack() as stack:
             attached = []
             for share in shares:
-                given, (_, channels, height, width) = share.conditioning, latents.shape
+                _, channels, height, width = latents
                 form = Form(
-                    device=given.prompt_embeds.device,
-                    dtype=given.prompt_embeds.dtype,
-                    sample=(given.batch, channels, height, width),
-                    residuals=self._unets.count_residuals(given.batch, height, width),
+                    device=share.placement.device,
+                    dtype=share.placement.dtype,
+                    sample=(share.batch, channels, height, width),
+                    residuals=self._unets.count_residuals(share.batch, height, width),
                 )
                 # on another branch's GPU a ControlNet would have to take turns with that branch
                 near = len(shares) > 1
-                attached.append(self._controlnets.attach(request.controls, given, form, timesteps, near, request.trace))
+                attached.append(self._controlnets.attach(request.controls, form, timesteps, near, request.trace))
                 stack.callback(attached[-1].close)
             models = {model for controlnets in attached for model in controlnets.models()}
             with ExitStack() if self._repairs is None else self._repairs.watch(models):

@@ -85,7 +85,7 @@ def has_come(condition):
     deadline = time.monotonic() + LONG_S
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.01)
-    return condition()
+    return bool(condition())
 
 
 def test_controlnets_end_while_the_latents_are_decoded(services):
@@ -107,6 +107,13 @@ def test_prompts_are_encoded_while_references_are_decoded(services, monkeypatch)
     monkeypatch.setattr(images, "_decode_reference", decode_late)
     services.before["text_encoder"] = lambda _: asked.set()
     assert services.draw(**steer(encode_reference())).pixels.shape == (SIZE, SIZE, 3)
+
+
+def test_controlnets_are_attached_while_prompts_are_encoded(services):
+    sessions, attached = services.controlnet._sessions, []
+    services.before["text_encoder"] = lambda _: attached.append(has_come(lambda: sessions))
+    services.draw(**steer(encode_reference()))
+    assert attached == [True]
 
 
 @pytest.mark.parametrize("end", [1.0, 0.01])
