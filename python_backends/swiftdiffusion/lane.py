@@ -43,7 +43,7 @@ from swiftdiffusion.request.limits import Limits
 from swiftdiffusion.request.parse import parse_request
 from swiftdiffusion.request.request import PictureRequest
 from swiftdiffusion.request.result import Picture, Progress
-from swiftdiffusion.services.clients import Call, TextEncoderClient, VaeDecoderClient
+from swiftdiffusion.services.clients import Answer, Call, TextEncoderClient, VaeDecoderClient
 from swiftdiffusion.unets import Share, UNets
 
 PLANS = 64  # schedulers' courses kept, a few KB each
@@ -139,7 +139,7 @@ class Lane:
             self._warm_up(tokens, height, width)
 
     def accept(self, tensors: Mapping[str, NDArray[Any]]) -> AcceptedRequest:
-        """Check a request before any work, its LoRAs' files included.
+        """Check a request before any work, its LoRAs' files included; its reference images but for their data.
 
         Raises:
             SwiftDiffusionError: as `parse_request`, `make_plan`, `UNets.require_size`, `Catalogue.require` and
@@ -166,10 +166,16 @@ class Lane:
             accepted: what `accept` gave.
             check: raises when the picture is no longer wanted; asked at least once a step.
             report: called after every step; without it there are no previews.
+
+        Raises:
+            InvalidArgument: before the first step, a reference image whose data are broken: it is decoded while the
+                prompts are encoded.
+            SwiftDiffusionError: what `check` or another model raised.
         """
         request = accepted.request
         stopwatch = Stopwatch(Timeline() if request.trace else None)
         check()
+        encoding = self._begin_encoding(request)  # what follows runs beside it
         plan: Plan = self._plan(request.scheduler, request.steps)
         with stopwatch("loras"):
             loras = BoundedLoras(
@@ -181,8 +187,6 @@ class Lane:
                 self._configuration.lora_timeout_s,
                 check,
             )
-        with stopwatch("text_encoder"):
-            conditioning, cached = self._condition(request, stopwatch)
         generator = torch.Generator("cpu").manual_seed(request.seed)
         latents = self._draw_noise(request, generator) * plan.noise_scale
 
@@ -197,12 +201,17 @@ class Lane:
             with stopwatch("preview"):
                 report(Progress(step.number, step.of, stopwatch.total, self._preview(request, step, stopwatch)))
 
-        shares = self._unets.share(conditioning)
-        with self._attach(request, shares, latents, plan.timesteps) as attached:
+        shares = self._unets.share(2 if request.guided else 1)
+        with self._attach(request, shares, latents.shape, plan.timesteps) as attached:
+            with stopwatch("text_encoder"):
+                conditioning, cached = self._condition(request, encoding, stopwatch)
             with stopwatch("controlnet_attach"):
+                given = [share.take(conditioning) for share in shares]
+                for controlnets, steering in zip(attached, given, strict=True):
+                    controlnets.hand_over(steering, check)
                 branches = [
-                    Branch(share.unet, share.conditioning, controlnets.wait(check), share.rows)
-                    for share, controlnets in zip(shares, attached, strict=True)
+                    Branch(share.unet, steering, controlnets.wait(check), share.rows)
+                    for share, steering, controlnets in zip(shares, given, attached, strict=True)
                 ]
             latents = denoise(
                 branches,
@@ -217,9 +226,11 @@ class Lane:
             )
             check()
             with stopwatch("vae_decoder"):
-                pixels = self._vae_decoder.decode(latents, stopwatch)
-            for controlnets in attached:
+                decoding = self._vae_decoder.begin(latents)
+            for controlnets in attached:  # which end while the latents are decoded
                 controlnets.check()
+        with stopwatch("vae_decoder"):
+            pixels = self._vae_decoder.read(decoding, stopwatch)
         for part, name, start, end in loras.spans():
             stopwatch.note(part, f"LoRA {name}", start, end)
         for controlnets in attached:
@@ -247,14 +258,20 @@ class Lane:
         plan = self._placed_plan(self._configuration.scheduler, 1)
         self._advance(noise, plan.start(noise[:1]), None, plan.steer(1.0, len(noise))[0])
 
-    def _condition(self, request: PictureRequest, stopwatch: Stopwatch) -> tuple[Conditioning, bool]:
+    def _begin_encoding(self, request: PictureRequest) -> Answer:
+        negative = [] if self._is_wordless(request) or not request.guided else [request.negative_prompt or ""]
+        return self._text_encoder.begin([*negative, request.prompt], request.loras)
+
+    def _condition(self, request: PictureRequest, encoding: Answer, stopwatch: Stopwatch) -> tuple[Conditioning, bool]:
         """The request's conditioning, and whether every prompt in it was remembered."""
-        zeros = request.negative_prompt is None and self._zeros_for_no_negative
-        negative = [request.negative_prompt or ""] if request.guided and not zeros else []
-        encoded = self._text_encoder.encode([*negative, request.prompt], request.loras, stopwatch)
+        encoded = self._text_encoder.read(encoding, stopwatch)
         embeddings = [embedding for embedding, _ in encoded]
-        conditioning = condition(embeddings, request.height, request.width, int(request.guided and zeros))
+        conditioning = condition(embeddings, request.height, request.width, int(self._is_wordless(request)))
         return conditioning, all(cached for _, cached in encoded)
+
+    def _is_wordless(self, request: PictureRequest) -> bool:
+        """Whether the negative half has zeros instead of a prompt."""
+        return request.guided and request.negative_prompt is None and self._zeros_for_no_negative
 
     def _draw_noise(self, request: PictureRequest, generator: torch.Generator) -> Tensor:
         """Noise [1, 4, h, w], drawn on the CPU in fp32 so that a seed gives the same everywhere."""
@@ -264,22 +281,22 @@ class Lane:
 
     @contextmanager
     def _attach(
-        self, request: PictureRequest, shares: Sequence[Share], latents: Tensor, timesteps: Tensor
+        self, request: PictureRequest, shares: Sequence[Share], latents: torch.Size, timesteps: Tensor
     ) -> Iterator[list[AttachedControlNets]]:
         """Attach the request's ControlNets to each share of its guidance batch; at the end they are let go."""
         with ExitStack() as stack:
             attached = []
             for share in shares:
-                given, (_, channels, height, width) = share.conditioning, latents.shape
+                _, channels, height, width = latents
                 form = Form(
-                    device=given.prompt_embeds.device,
-                    dtype=given.prompt_embeds.dtype,
-                    sample=(given.batch, channels, height, width),
-                    residuals=self._unets.count_residuals(given.batch, height, width),
+                    device=share.placement.device,
+                    dtype=share.placement.dtype,
+                    sample=(share.batch, channels, height, width),
+                    residuals=self._unets.count_residuals(share.batch, height, width),
                 )
                 # on another branch's GPU a ControlNet would have to take turns with that branch
                 near = len(shares) > 1
-                attached.append(self._controlnets.attach(request.controls, given, form, timesteps, near, request.trace))
+                attached.append(self._controlnets.attach(request.controls, form, timesteps, near, request.trace))
                 stack.callback(attached[-1].close)
             models = {model for controlnets in attached for model in controlnets.models()}
             with ExitStack() if self._repairs is None else self._repairs.watch(models):
@@ -292,4 +309,4 @@ class Lane:
         longest = max(latents.shape[2:])
         if longest > PREVIEW_LATENTS:
             latents = interpolate(latents, scale_factor=PREVIEW_LATENTS / longest, mode="area")
-        return encode_preview(self._vae_decoder.decode(latents, stopwatch))
+        return encode_preview(self._vae_decoder.read(self._vae_decoder.begin(latents), stopwatch))

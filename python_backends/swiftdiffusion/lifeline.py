@@ -17,7 +17,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
-from swiftdiffusion.errors import InvalidArgument, Unavailable
+from swiftdiffusion.errors import Cancelled, InvalidArgument
 
 PARAMETER = "lifeline"
 MESSAGE_BYTES_MAX = 128 * 1024  # below what Linux lets a socket hold by default
@@ -115,24 +115,27 @@ class Holder:
         except OSError:
             self.close()
 
-    def send(self, message: bytes) -> None:
-        """Send a message; one that the caller is too slow or no longer there to take is dropped."""
+    def send(self, message: bytes, timeout_s: float = 0) -> None:
+        """Send a message; one for which the caller makes no room within `timeout_s`, or is gone, is dropped."""
         if self._socket is not None and len(message) <= MESSAGE_BYTES_MAX:
             with contextlib.suppress(OSError):
+                if timeout_s:
+                    select.select([], [self._socket], [], timeout_s)
                 self._socket.send(message)
 
-    def take_over(self, timeout_s: float) -> tuple[bytes, list[int]]:
-        """The caller's first message and its files, which are the taker's to close.
+    def take_over(self) -> tuple[bytes, list[int]]:
+        """The caller's first message, whenever it comes, and its files, which are the taker's to close.
 
         Raises:
-            Unavailable: the caller is gone, or sent nothing within `timeout_s`.
+            Cancelled: the caller has let go, or never was there.
         """
-        if self._socket is not None and select.select([self._socket], [], [], timeout_s)[0]:
+        if self._socket is not None:
+            select.select([self._socket], [], [])
             with contextlib.suppress(OSError):
                 message, files, *_ = socket.recv_fds(self._socket, MESSAGE_BYTES_MAX, FILES_MAX)
                 if message:
                     return message, files
-        raise Unavailable("the caller has let go")
+        raise Cancelled
 
     def is_cut(self, timeout_s: float = 0) -> bool:
         """Whether the caller has let go (or never was there), or does so within `timeout_s`."""

@@ -23,8 +23,13 @@ class Share:
     """What one GPU does of a picture's guidance batch."""
 
     unet: UNet
-    conditioning: Conditioning  # on its device
-    rows: slice | None  # of the batch; None for all
+    placement: Placement
+    batch: int  # of its rows
+    rows: slice | None  # of the whole batch; None for all
+
+    def take(self, conditioning: Conditioning) -> Conditioning:
+        """Its rows, on its device."""
+        return conditioning if self.rows is None else conditioning.take(self.rows, self.placement.device)
 
 
 @dataclass(frozen=True)
@@ -79,13 +84,13 @@ class UNets:
             for engine in (twin.encoder, twin.decoder):
                 engine.require_size(batch, height, width)
 
-    def share(self, conditioning: Conditioning) -> list[Share]:
+    def share(self, batch: int) -> list[Share]:
         """Who predicts which rows of the guidance batch, in its order; a picture without guidance is not shared."""
         first, *others = self._twins
-        if not others or conditioning.batch == 1:
-            return [Share(UNet(first.encoder, first.decoder), conditioning, None)]
+        if not others or batch == 1:
+            return [Share(UNet(first.encoder, first.decoder), first.placement, batch, None)]
         return [
-            Share(UNet(twin.encoder, twin.decoder), conditioning.take(rows, twin.placement.device), rows)
+            Share(UNet(twin.encoder, twin.decoder), twin.placement, 1, rows)
             for twin, rows in ((others[0], slice(0, 1)), (first, slice(1, 2)))
         ]
 
@@ -106,8 +111,8 @@ class UNets:
 
     def _step(self, conditioning: Conditioning, sample: tuple[int, ...]) -> Tensor:
         predictions = []
-        for share in self.share(conditioning):
-            given, unet = share.conditioning, share.unet
+        for share in self.share(conditioning.batch):
+            given, unet = share.take(conditioning), share.unet
             latents = given.pooled.new_zeros((given.batch, *sample[1:]))
             mid, embedding, *skips = unet.encoder(
                 latents, latents.new_ones((), dtype=torch.float32), given.prompt_embeds, given.pooled, given.time_ids

@@ -93,6 +93,7 @@ def pool():
 
 
 def make_subject(network, seed=0):
+    """What a ControlNet is attached for, and the prompts that follow."""
     draw = torch.Generator("cuda").manual_seed(seed)
 
     def normal(*shape):
@@ -105,7 +106,15 @@ def make_subject(network, seed=0):
     )
     image = torch.randint(0, 256, (PIXELS, PIXELS, 3), generator=draw, device="cuda", dtype=torch.uint8)
     form = Form(LANE.device, LANE.dtype, (BATCH, 4, LATENTS, LATENTS), network.count_residuals(BATCH, LATENTS, LATENTS))
-    return Subject(conditioning, image.cpu().numpy(), TIMESTEPS, form)
+    return Subject(image.cpu().numpy(), TIMESTEPS, form), conditioning
+
+
+def attach(service, asked, terms, pool):
+    """An attachment that is ready, and its link, for what `make_subject` gave."""
+    subject, conditioning = asked
+    attachment = Attachment(service.call, "controlnet_edges", "edges", subject, terms, pool)
+    attachment.hand_over(conditioning, lambda: None)
+    return attachment, attachment.wait(lambda: None)
 
 
 def make_samples(seed):
@@ -115,9 +124,8 @@ def make_samples(seed):
 
 def run(service, subject, samples, terms, pool):
     """All steps, enqueued without a look at the results."""
-    attachment = Attachment(service.call, "controlnet_edges", "edges", subject, terms, pool)
+    attachment, link = attach(service, subject, terms, pool)
     try:
-        link = attachment.wait(lambda: None)
         results = []
         for sample, timestep in zip(samples, TIMESTEPS, strict=True):
             link.start_step(sample, timestep)
@@ -139,8 +147,8 @@ def test_shared_memory_carries_what_calls_carry(service, network, pool):
 
 
 def test_one_on_the_lanes_gpu_goes_first(service, network, pool):
-    attachment = Attachment(service.call, "m", "edges", make_subject(network), TERMS, pool)
-    assert attachment.wait(lambda: None).goes_first == (service.gpu == LANE.device.index)
+    attachment, link = attach(service, make_subject(network), TERMS, pool)
+    assert link.goes_first == (service.gpu == LANE.device.index)
     attachment.close()
 
 
@@ -148,8 +156,7 @@ def test_residuals_asked_for_again_are_the_same(service, network, pool):
     """As the loop does for one that goes first, with the encoder half between."""
     subject, samples = make_subject(network), make_samples(0)
     whole = run(service, subject, samples, TERMS, pool)
-    attachment = Attachment(service.call, "m", "edges", subject, TERMS, pool)
-    link = attachment.wait(lambda: None)
+    attachment, link = attach(service, subject, TERMS, pool)
     for sample, timestep, expected in zip(samples, TIMESTEPS, whole, strict=True):
         link.start_step(sample, timestep)
         link.residuals()
@@ -161,8 +168,7 @@ def test_residuals_asked_for_again_are_the_same(service, network, pool):
 def test_requests_share_a_controlnet(service, network, pool):
     subjects, samples = [make_subject(network, seed) for seed in range(3)], [make_samples(seed) for seed in range(3)]
     alone = [run(service, *one, TERMS, pool) for one in zip(subjects, samples, strict=True)]
-    attachments = [Attachment(service.call, "m", "edges", subject, TERMS, pool) for subject in subjects]
-    links = [attachment.wait(lambda: None) for attachment in attachments]
+    attachments, links = zip(*(attach(service, subject, TERMS, pool) for subject in subjects), strict=True)
     for step, timestep in enumerate(TIMESTEPS):
         for link, sample in zip(links, samples, strict=True):
             link.start_step(sample[step], timestep)
@@ -176,8 +182,7 @@ def test_requests_share_a_controlnet(service, network, pool):
 def test_a_dead_controlnet_does_not_hold_the_gpu(service, network, pool, blow):
     subject, samples = make_subject(network), make_samples(0)
     run(service, subject, samples, TERMS, pool)
-    attachment = Attachment(service.call, "controlnet_edges", "edges", subject, TERMS, pool)
-    link = attachment.wait(lambda: None)
+    attachment, link = attach(service, subject, TERMS, pool)
     link.start_step(samples[0], TIMESTEPS[0])
     link.residuals()
     torch.cuda.synchronize()
@@ -197,8 +202,7 @@ def test_a_request_that_is_given_up_leaves_the_mailbox_clean(service, network, p
     subject, samples = make_subject(network), make_samples(0)
     whole = run(service, subject, samples, TERMS, pool)
     for steps in range(4):
-        attachment = Attachment(service.call, "controlnet_edges", "edges", subject, TERMS, pool)
-        link = attachment.wait(lambda: None)
+        attachment, link = attach(service, subject, TERMS, pool)
         for sample, timestep in zip(samples[:steps], TIMESTEPS, strict=False):
             link.start_step(sample, timestep)
             link.residuals()

@@ -1,6 +1,8 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
-from swiftdiffusion.errors import InvalidArgument
+from swiftdiffusion.errors import Cancelled, InvalidArgument
 from swiftdiffusion.lifeline import MESSAGE_BYTES_MAX, Holder, Lifeline
 
 
@@ -55,6 +57,31 @@ def test_a_caller_that_does_not_read_does_not_block_the_holder():
             holder.send(b"x" * 10_000)
         holder.send(b"x" * (MESSAGE_BYTES_MAX + 1))
         assert not holder.is_cut()
+
+
+def test_what_must_come_waits_for_room():
+    with Lifeline() as lifeline, Holder(lifeline.token) as holder, ThreadPoolExecutor(1) as threads:
+        for _ in range(1000):
+            holder.send(b"x")
+        sending = threads.submit(holder.send, b"ready", 10)
+        assert not sending.done()
+        read: list[bytes | None] = []
+        while b"ready" not in read and len(read) < 1000:
+            read.append(lifeline.receive(1))
+        assert read[-1] == b"ready"
+
+
+def test_the_first_message_is_waited_for_as_long_as_the_caller_is_there():
+    lifeline = Lifeline()
+    with Holder(lifeline.token) as holder, ThreadPoolExecutor(1) as threads:
+        taking = threads.submit(holder.take_over)
+        assert lifeline.is_taken(1)
+        lifeline.hand_over(b"all", [])
+        assert taking.result(10) == (b"all", [])
+        taking = threads.submit(holder.take_over)
+        lifeline.cut()
+        with pytest.raises(Cancelled):
+            taking.result(10)
 
 
 @pytest.mark.parametrize("token", ["", "../../run/docker.sock", "x" * 32, "0" * 33])

@@ -16,6 +16,7 @@ from swiftdiffusion.controlnets.bls_link import BlsLink, CallStep
 from swiftdiffusion.controlnets.ipc_link import IpcLink
 from swiftdiffusion.controlnets.mailbox import Form, Mailbox, MailboxPool
 from swiftdiffusion.controlnets.messages import BLS, IPC, RAN, READY, TRANSPORTS, News, Offer, pack_offer
+from swiftdiffusion.controlnets.prompts import written
 from swiftdiffusion.controlnets.pulse import Pulse
 from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.errors import InvalidArgument, Lost, SwiftDiffusionError, Unavailable
@@ -49,7 +50,6 @@ class Terms:
 class Subject:
     """What a ControlNet is attached for."""
 
-    conditioning: Conditioning
     image: NDArray[np.uint8]  # the reference [height, width, 3]
     timesteps: Tensor  # [steps], of those in which it acts
     form: Form  # of what is exchanged
@@ -60,7 +60,7 @@ class Attachment:
     """One ControlNet on its way to a request, or attached to it. `close` it, whatever happened."""
 
     def __init__(self, call: Call, model: str, name: str, subject: Subject, terms: Terms, pool: MailboxPool) -> None:
-        """Begin attaching; the ControlNet prepares itself while the caller goes on.
+        """Begin attaching, for which the prompts need not be encoded yet; the caller goes on meanwhile.
 
         Args:
             call: how models are called.
@@ -78,16 +78,12 @@ class Attachment:
         self._link: IpcLink | BlsLink | None = None
         self.spans: Sequence[Mapping[str, Any]] = ()  # once it is closed, if they were asked for
         self._lifeline = Lifeline()
-        conditioning = subject.conditioning
         self._answer = call(
             model,
             CONTROLNET,
             {
                 "session": np.array([self._lifeline.token.encode()], dtype=np.object_),
                 "controlnet": np.array([name.encode()], dtype=np.object_),
-                "prompt_embeds": to_array(conditioning.prompt_embeds),
-                "pooled": to_array(conditioning.pooled),
-                "time_ids": to_array(conditioning.time_ids),
                 "image": subject.image,
                 "timesteps": to_array(subject.timesteps),
                 "trace": np.array([subject.trace]),
@@ -101,8 +97,31 @@ class Attachment:
         reason = {"reason": self._reason} if self._reason else {}
         return {"name": self.name, "model": self.model, "transport": transport, "goes_first": goes_first, **reason}
 
+    def hand_over(self, conditioning: Conditioning, check: Callable[[], None]) -> None:
+        """Give what was still missing, for a ControlNet to prepare itself while the caller goes on.
+
+        Args:
+            conditioning: what its branch of the UNet sees.
+            check: raises when the request is no longer wanted.
+
+        Raises:
+            Unavailable: it does not answer.
+            SwiftDiffusionError: its own refusal.
+        """
+        self._await_taker(check)
+        offer: Offer | None = None
+        form = self._subject.form
+        with written(conditioning) as prompts:
+            files = [prompts]
+            if self._terms.transport != BLS and form.device.type == "cuda":
+                self._mailbox = self._pool.take(form)
+                offer, page = self._mailbox.offer()
+                files.append(page)
+            self._lifeline.hand_over(pack_offer(offer), files)
+        self._pulse = Pulse(self._lifeline, self.name, self._terms.timeout_s)
+
     def wait(self, check: Callable[[], None]) -> IpcLink | BlsLink:
-        """The link, once the ControlNet is ready.
+        """The link, once the ControlNet that was given all is ready.
 
         Args:
             check: raises when the request is no longer wanted.
@@ -111,8 +130,6 @@ class Attachment:
             Unavailable: it is dead, or cannot share memory where the terms want nothing else.
             SwiftDiffusionError: its own refusal.
         """
-        self._hand_over(check)
-        self._pulse = Pulse(self._lifeline, self.name, self._terms.timeout_s)
         news = self._wait_until_ready(check)
         if news.transport == IPC and self._mailbox is not None:
             goes_first = news.near and self._terms.near_first
@@ -154,7 +171,7 @@ class Attachment:
         if news.state == RAN:
             self.spans = news.spans
 
-    def _hand_over(self, check: Callable[[], None]) -> None:
+    def _await_taker(self, check: Callable[[], None]) -> None:
         deadline = time.monotonic() + self._terms.timeout_s
         while not self._lifeline.is_taken(LISTEN_S):
             check()
@@ -162,14 +179,6 @@ class Attachment:
                 _read(self._answer, self.name)  # a refusal, mostly
             if time.monotonic() > deadline:
                 raise Unavailable(f"ControlNet {self.name!r} did not answer within {self._terms.timeout_s:g} s")
-        offer: Offer | None = None
-        files: list[int] = []
-        form = self._subject.form
-        if self._terms.transport != BLS and form.device.type == "cuda":
-            self._mailbox = self._pool.take(form)
-            offer, page = self._mailbox.offer()
-            files = [page]
-        self._lifeline.hand_over(pack_offer(offer), files)
 
     def _wait_until_ready(self, check: Callable[[], None]) -> News:
         deadline = time.monotonic() + self._terms.service_timeout_s

@@ -30,17 +30,15 @@ class ControlNetClient:
     def attach(
         self,
         uses: Sequence[ControlUse],
-        conditioning: Conditioning,
         form: Form,
         timesteps: Tensor,
         near: bool = False,
         trace: bool = False,
     ) -> AttachedControlNets:
-        """Begin attaching those that act at all; they prepare themselves meanwhile.
+        """Begin attaching those that act at all.
 
         Args:
             uses: the request's.
-            conditioning: what its branch of the UNet sees.
             form: of what is exchanged in a step.
             timesteps: [steps], all of the request's.
             near: whether those on the branch's own GPU are preferred, where several models serve one.
@@ -49,9 +47,10 @@ class ControlNetClient:
         attached, gpu = AttachedControlNets(), name_gpu(form.device) if near else ""
         try:
             for use in uses:
+                image = use.image.result()  # broken, it is refused whether the ControlNet acts or not
                 acting = [step for step in range(len(timesteps)) if acts_in(step, len(timesteps), use.start, use.end)]
                 if acting:
-                    subject = Subject(conditioning, use.image, timesteps[acting], form, trace)
+                    subject = Subject(image, timesteps[acting], form, trace)
                     model = self._catalogue.locate(use.name, gpu)
                     attached.add(use, Attachment(self._call, model, use.name, subject, self._terms, self._pool))
         except BaseException:
@@ -73,6 +72,11 @@ class AttachedControlNets:
     def add(self, use: ControlUse, attachment: Attachment) -> None:
         """One more, that is on its way."""
         self._attachments.append((use, attachment))
+
+    def hand_over(self, conditioning: Conditioning, check: Callable[[], None]) -> None:
+        """Give each what their branch of the UNet sees; all prepare themselves meanwhile. As `Attachment.hand_over`."""
+        for _, attachment in self._attachments:
+            attachment.hand_over(conditioning, check)
 
     def wait(self, check: Callable[[], None]) -> list[Control]:
         """Each ready for the loop; raises as `Attachment.wait` does."""

@@ -27,15 +27,17 @@ from swiftdiffusion.controlnets.messages import (
     unpack_offer,
 )
 from swiftdiffusion.controlnets.opened_mailbox import OpenedMailbox
+from swiftdiffusion.controlnets.prompts import read
 from swiftdiffusion.controlnets.pushing import push_steps
 from swiftdiffusion.daemon_threads import repeated
+from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.denoising.timeline import Timeline
 from swiftdiffusion.engines.session import Session
 from swiftdiffusion.errors import Cancelled, Unavailable, describe
 from swiftdiffusion.lifeline import Holder
 from swiftdiffusion.placement import Placement
 
-HANDOVER_S = 2.0  # how long the lane's offer is waited for: it comes at once or not at all
+ROOM_S = 120.0  # signs of life may fill the socket while the lane waits for another ControlNet
 
 # lends the ControlNet; calls its argument from time to time while that takes
 Lend = Callable[[Callable[[], None]], AbstractContextManager[LoadedControlNet]]
@@ -46,9 +48,6 @@ class Attached:
     """What stays the same for a request, on the ControlNet's device and in its number type."""
 
     timesteps: Tensor  # [steps], of those in which the ControlNet acts
-    prompt_embeds: Tensor  # [batch or less, tokens, width]: see `Conditioning`
-    pooled: Tensor  # [batch, pooled width]
-    time_ids: Tensor  # [batch, 6]
     image: Tensor  # [1, 3, height, width], values 0 to 1
     trace: bool = False  # whether the lane wants to know when each step was computed
 
@@ -117,44 +116,45 @@ class ControlNetSession:
             if holder.is_cut():
                 raise Cancelled
 
-        message, files = holder.take_over(HANDOVER_S)
+        message, files = holder.take_over()  # when the prompts are encoded
         with ExitStack() as stack:
             for file in files:
                 stack.callback(os.close, file)
             # the lane is told from time to time that this process lives, whatever this thread is at
             stack.enter_context(repeated(lambda: holder.send(News(ALIVE).pack()), ALIVE_EVERY_S, "signs-of-life"))
-            session = self._open(stack.enter_context(self._lend(check)))
+            prompts, *pages = files
+            session = self._open(stack.enter_context(self._lend(check)), read(prompts, self._placement))
             stack.callback(session.close)
-            mailbox, reason = self._open_mailbox(unpack_offer(message), files)
+            mailbox, reason = self._open_mailbox(unpack_offer(message), pages)
             if mailbox is None:
                 stack.callback(self._let_go)
                 self._session = session
-                holder.send(News(READY, BLS, reason).pack())
+                holder.send(News(READY, BLS, reason).pack(), ROOM_S)
                 while not holder.is_cut(1):
                     pass
             else:
                 stack.callback(mailbox.close)
-                holder.send(News(READY, IPC, near=mailbox.near).pack())
+                holder.send(News(READY, IPC, near=mailbox.near).pack(), ROOM_S)
                 push_steps(mailbox, session, self._attached.timesteps, holder.is_cut)
         if self._timeline is not None:
             holder.send(News(RAN, spans=self._timeline.report()).pack())
 
-    def _open(self, controlnet: LoadedControlNet) -> Session:
+    def _open(self, controlnet: LoadedControlNet, prompts: Conditioning) -> Session:
         a = self._attached
-        shape = controlnet.shape_sample(a.pooled.shape[0], *a.image.shape[2:])
+        shape = controlnet.shape_sample(prompts.batch, *a.image.shape[2:])
         sample = torch.zeros(shape, dtype=a.image.dtype, device=a.image.device)
-        given = (sample, a.timesteps[0], a.prompt_embeds, a.pooled, a.time_ids, a.image)
+        given = (sample, a.timesteps[0], prompts.prompt_embeds, prompts.pooled, prompts.time_ids, a.image)
         if self._timeline is None:
             return controlnet.engine.open(*given)
         with self._timeline.on("controlnet_prepare", self._placement.device):  # what is the same in every step
             session = controlnet.engine.open(*given)
         return TimedSession(session, self._timeline, self._placement.device)
 
-    def _open_mailbox(self, offer: Offer | None, files: list[int]) -> tuple[OpenedMailbox | None, str]:
-        if offer is None or not files:
+    def _open_mailbox(self, offer: Offer | None, pages: list[int]) -> tuple[OpenedMailbox | None, str]:
+        if offer is None or not pages:
             return None, "the lane offers no memory"
         try:
-            return OpenedMailbox(offer, files[0], self._placement), ""
+            return OpenedMailbox(offer, pages[0], self._placement), ""
         except Unavailable as error:
             return None, str(error)
 

@@ -84,7 +84,7 @@ def sum_residuals(acting: Sequence[Control], shapes: Sequence[torch.Size], like:
         like: a tensor of the UNet's device and dtype.
 
     Returns:
-        One residual for each shape, channels last; None where no ControlNet acts.
+        One residual for each shape, channels last, until the next step starts; None where no ControlNet acts.
 
     Raises:
         Internal: a ControlNet made for another UNet.
@@ -101,8 +101,10 @@ def sum_residuals(acting: Sequence[Control], shapes: Sequence[torch.Size], like:
                 f"ControlNet {control.name!r} gave {residuals.numel()} residuals where this UNet takes "
                 f"{sum(sizes)}: it was made for another base model"
             )
-        scaled = residuals.to(like) * control.scale
-        total = scaled if total is None else total.add_(scaled)
+        scaled = residuals.to(like)
+        if control.scale != 1:
+            scaled = scaled * control.scale
+        total = scaled if total is None else total + scaled  # a new tensor: the first one may be the link's own
     assert total is not None
     return [
         part.view(batch, height, width, channels).permute(0, 3, 1, 2)

@@ -48,6 +48,7 @@ def read_latent_extent(folder: Path) -> tuple[int, int]:
 
 
 def to_pixels(image: Tensor) -> Tensor:
-    """Turn the decoder's [batch, 3, height, width] into uint8 [batch, height, width, 3] as diffusers does."""
+    """Turn [batch, 3, height, width] into uint8 [batch, height, width, 3], contiguous; as diffusers does."""
     image = (image.float() / 2 + 0.5).clamp(0, 1)
-    return (image.permute(0, 2, 3, 1) * 255).round().to(torch.uint8)
+    # put in order here: the response takes them so, and numpy would need milliseconds for it
+    return (image.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).contiguous()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,40 +23,47 @@ READABLE = ("PNG", "JPEG", "WEBP")
 PIXELS_MAX = 40_000_000  # a small file can announce a picture that fills the memory
 
 
-def decode_references(files: Mapping[str, bytes], width: int, height: int) -> list[NDArray[np.uint8]]:
-    """`decode_reference` of each of the files, which are named by their labels, at the same time."""
-    decode = partial(decode_reference, width=width, height=height)
-    return list(codec_threads().map(decode, files.values(), files))
-
-
-def decode_reference(data: bytes, label: str, width: int, height: int) -> NDArray[np.uint8]:
-    """Decode a ControlNet's reference image and fit it to the picture as diffusers does (Lanczos).
+def decode_references(files: Mapping[str, bytes], width: int, height: int) -> list[Future[NDArray[np.uint8]]]:
+    """Begin to decode ControlNets' reference images, at the same time, and to fit them to the picture.
 
     Args:
-        data: a PNG, JPEG or WebP file.
-        label: the input's name and place, for messages.
+        files: PNG, JPEG or WebP, by the input's name and place, for messages.
         width: of the picture asked for, pixels.
         height: of the picture asked for, pixels.
 
     Returns:
-        uint8 [height, width, 3].
+        For each, later, uint8 [height, width, 3], or `InvalidArgument` where its data are broken.
 
     Raises:
-        InvalidArgument: not such a file, broken, or more than `PIXELS_MAX` pixels.
+        InvalidArgument: what has not such a file's head, or more than `PIXELS_MAX` pixels.
     """
+    opened = [(_open_reference(data, label), label, len(data)) for label, data in files.items()]
+    return [codec_threads().submit(_decode_reference, *file, width, height) for file in opened]
+
+
+def _open_reference(data: bytes, label: str) -> Image.Image:
+    with _broken_refused(label, len(data)):
+        image = Image.open(io.BytesIO(data), formats=READABLE)
+    if image.width * image.height > PIXELS_MAX:
+        raise InvalidArgument(f"{label} has {image.width}x{image.height} pixels; at most {PIXELS_MAX} are read")
+    return image
+
+
+def _decode_reference(image: Image.Image, label: str, size: int, width: int, height: int) -> NDArray[np.uint8]:
+    with _broken_refused(label, size), image:
+        picture = image.convert("RGB")
+    if picture.size != (width, height):
+        picture = picture.resize((width, height), Image.Resampling.LANCZOS)  # as diffusers does
+    return np.asarray(picture)
+
+
+@contextmanager
+def _broken_refused(label: str, size: int) -> Iterator[None]:
     try:
-        with Image.open(io.BytesIO(data), formats=READABLE) as image:
-            if image.width * image.height > PIXELS_MAX:
-                raise InvalidArgument(f"{label} has {image.width}x{image.height} pixels; at most {PIXELS_MAX} are read")
-            picture = image.convert("RGB")
-    except InvalidArgument:
-        raise
+        yield
     # a broken file makes Pillow raise almost anything: SyntaxError, struct.error, ValueError, EOFError
     except Exception:
-        raise InvalidArgument(f"{label} ({len(data)} bytes) is not a whole PNG, JPEG or WebP picture") from None
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-    return np.asarray(picture)
+        raise InvalidArgument(f"{label} ({size} bytes) is not a whole PNG, JPEG or WebP picture") from None
 
 
 def decode_base64(data: bytes, label: str) -> bytes:

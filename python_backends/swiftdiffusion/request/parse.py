@@ -21,7 +21,8 @@ def parse_request(
 ) -> PictureRequest:
     """Check every input and fill in the defaults.
 
-    Whether the LoRAs exist and fit is the adapter store's to say.
+    Whether the LoRAs exist and fit is the adapter store's to say. Of reference images the heads are checked: whether
+    their data are whole is known once these are decoded, which begins here (`ControlUse.image`).
 
     Args:
         tensors: the inputs that were sent, by name; texts as bytes objects.

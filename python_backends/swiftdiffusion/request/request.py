@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,9 @@ class ControlUse:
     """A served ControlNet, its reference image and when it acts."""
 
     name: str
-    image: NDArray[np.uint8]  # [height, width, 3], in the picture's size
+    image: Future[
+        NDArray[np.uint8]
+    ]  # [height, width, 3], in the picture's size; InvalidArgument if its data are broken
     scale: float
     start: float
     end: float

@@ -19,8 +19,10 @@ from swiftdiffusion.services.contracts import TEXT_ENCODER, VAE_DECODER
 from swiftdiffusion.signature import Arrays, Signature
 from swiftdiffusion.waiting import wait_for
 
-# (model, its contract, inputs) -> its outputs by name, later; errors come as this project's own
-Call = Callable[[str, Signature, Arrays], "Future[dict[str, NDArray[Any]]]"]
+Answer = Future[dict[str, NDArray[Any]]]
+"""A model's outputs by name, later; errors come as this project's own."""
+# (model, its contract, inputs) -> its answer
+Call = Callable[[str, Signature, Arrays], Answer]
 
 
 class TextEncoderClient:
@@ -29,15 +31,17 @@ class TextEncoderClient:
     def __init__(self, call: Call, model: str, placement: Placement, timeout_s: float) -> None:
         self._call, self._model, self._placement, self._timeout_s = call, model, placement, timeout_s
 
-    def encode(
-        self, prompts: Sequence[str], loras: Sequence[LoraUse], stopwatch: Stopwatch
-    ) -> list[tuple[Embedding, bool]]:
-        """Each prompt's embedding on the loop's device, and whether it came from the service's cache."""
+    def begin(self, prompts: Sequence[str], loras: Sequence[LoraUse]) -> Answer:
+        """Start to encode prompts, for `read`."""
         inputs: dict[str, NDArray[Any]] = {"prompts": _texts(prompts)}
         if loras:
             inputs["loras"] = _texts([lora.name for lora in loras])
             inputs["lora_scales"] = np.array([lora.scale for lora in loras], dtype=np.float32)
-        outputs = wait_for(self._call(self._model, TEXT_ENCODER, inputs), self._model, self._timeout_s)
+        return self._call(self._model, TEXT_ENCODER, inputs)
+
+    def read(self, answer: Answer, stopwatch: Stopwatch) -> list[tuple[Embedding, bool]]:
+        """Each prompt's embedding on the loop's device, and whether it came from the service's cache."""
+        outputs = wait_for(answer, self._model, self._timeout_s)
         stopwatch.note("text_encoder", self._model, *outputs["ran"])
         hidden = torch.from_numpy(outputs["hidden"]).to(self._placement.device, self._placement.dtype)
         pooled = torch.from_numpy(outputs["pooled"]).to(self._placement.device, self._placement.dtype)
@@ -51,9 +55,12 @@ class VaeDecoderClient:
     def __init__(self, call: Call, model: str, timeout_s: float) -> None:
         self._call, self._model, self._timeout_s = call, model, timeout_s
 
-    def decode(self, latents: Tensor, stopwatch: Stopwatch) -> NDArray[np.uint8]:
-        """Decode [1, 4, h, w] to uint8 [height, width, 3]."""
-        answer = self._call(self._model, VAE_DECODER, {"latents": to_array(latents)})
+    def begin(self, latents: Tensor) -> Answer:
+        """Start to decode [1, 4, h, w], once they are computed, for `read`."""
+        return self._call(self._model, VAE_DECODER, {"latents": to_array(latents)})
+
+    def read(self, answer: Answer, stopwatch: Stopwatch) -> NDArray[np.uint8]:
+        """The picture, uint8 [height, width, 3]."""
         outputs = wait_for(answer, self._model, self._timeout_s)
         stopwatch.note("vae_decoder", self._model, *outputs["ran"])
         return outputs["pixels"]

@@ -62,15 +62,15 @@ def main() -> None:
     if placement.device.type == "cuda":
         torch.cuda.set_device(placement.device)
     residuals = make_residuals(form["residuals"], placement)
-    batch, channels, height, width = form["sample"]
+    _, channels, height, width = form["sample"]
     controlnet = LoadedControlNet(ReadyEngine(residuals), residuals.nbytes, channels, pixels_a_latent=1)
 
     @contextmanager
     def lend(check: Callable[[], None]) -> Iterator[LoadedControlNet]:
         yield controlnet
 
-    prompts, image = torch.zeros((batch, 1)).to(residuals), torch.zeros((1, 3, height, width)).to(residuals)
-    attached = Attached(torch.zeros(form["steps"], device=placement.device), prompts, prompts, prompts, image)
+    image = torch.zeros((1, 3, height, width)).to(residuals)
+    attached = Attached(torch.zeros(form["steps"], device=placement.device), image)
     print(READY, flush=True)
     for line in sys.stdin:
         ControlNetSession(line.strip(), attached, lend, placement).start(lambda: None)

@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from benchmarks.controlnets.configurations import CONFIGURATIONS, choose_configurations
-from benchmarks.controlnets.data_path import count_residuals, make_subject, push_once, start_service
+from benchmarks.controlnets.data_path import NO_PROMPTS, count_residuals, make_subject, push_once, start_service
 from benchmarks.controlnets.failures import Trial
 from benchmarks.controlnets.failures import summarise as summarise_trials
 from benchmarks.controlnets.processes import find_descendants, find_stubs, is_server, read_held, read_model
@@ -260,6 +260,7 @@ def test_the_data_paths_process_takes_requests_and_needs_gpus_for_more():
     pool = MailboxPool(1)
     with start_service("cpu", SMALL, 4) as call:
         attachment = Attachment(call, "ready", "ready", make_subject(SMALL, 4), Terms(), pool)
+        attachment.hand_over(NO_PROMPTS, lambda: None)
         assert attachment.wait(lambda: None).transport == "bls"
         attachment.close()
         with pytest.raises(Unavailable, match=r"'ready' cannot share memory with the lane.*offers no memory"):

@@ -53,17 +53,28 @@ def threads():
 def make_subject(network, seed=0):
     generator = torch.Generator().manual_seed(seed)
     image = torch.randint(0, 256, (SIZE, SIZE, 3), generator=generator, dtype=torch.uint8).numpy()
-    conditioning = blank(network, 77, SIZE, SIZE, CPU)
     form = Form(CPU.device, CPU.dtype, (2, 4, LATENTS, LATENTS), network.count_residuals(2, LATENTS, LATENTS))
-    return Subject(conditioning, image, TIMESTEPS, form)
+    return Subject(image, TIMESTEPS, form)
+
+
+def make_conditioning(network, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    nothing = blank(network, 77, SIZE, SIZE, CPU)
+    return replace(nothing, prompt_embeds=torch.randn(nothing.prompt_embeds.shape, generator=generator))
+
+
+def make_ready(attachment, network, check=lambda: None, seed=0):
+    """The link of a ControlNet that was given its prompts."""
+    attachment.hand_over(make_conditioning(network, seed), check)
+    return attachment.wait(check)
 
 
 def attach(call, subject, terms=PATIENT):
     return Attachment(call, "controlnet_edges", "edges", subject, terms, MailboxPool(1))
 
 
-def compute(network, subject, sample, timestep):
-    conditioning, image = subject.conditioning, torch.from_numpy(subject.image).permute(2, 0, 1).unsqueeze(0) / 255
+def compute(network, subject, conditioning, sample, timestep):
+    image = torch.from_numpy(subject.image).permute(2, 0, 1).unsqueeze(0) / 255
     with torch.inference_mode():
         return network(sample, timestep, conditioning.prompt_embeds, conditioning.pooled, conditioning.time_ids, image)
 
@@ -72,13 +83,14 @@ def test_an_attached_controlnet_gives_its_residuals(network, service, threads):
     subjects = [make_subject(network, seed) for seed in range(2)]
     attachments = [attach(lambda _, __, inputs: threads.submit(service.answer, inputs), one) for one in subjects]
     try:
-        links = [attachment.wait(lambda: None) for attachment in attachments]
+        links = [make_ready(attachment, network, seed=seed) for seed, attachment in enumerate(attachments)]
         for timestep in TIMESTEPS:  # two requests at a time, each with its own
             samples = [torch.randn(2, 4, LATENTS, LATENTS) for _ in links]
             for link, sample in zip(links, samples, strict=True):
                 link.start_step(sample, timestep)
-            for link, sample, subject in zip(links, samples, subjects, strict=True):
-                assert torch.equal(link.residuals(), compute(network, subject, sample, timestep))
+            for seed, (link, sample, subject) in enumerate(zip(links, samples, subjects, strict=True)):
+                expected = compute(network, subject, make_conditioning(network, seed), sample, timestep)
+                assert torch.equal(link.residuals(), expected)
         assert attachments[0].describe() == {
             "name": "edges",
             "model": "controlnet_edges",
@@ -97,7 +109,7 @@ def test_an_attached_controlnet_gives_its_residuals(network, service, threads):
 def test_a_request_that_is_over_is_freed_at_once(network, service, threads):
     """Not only when Python looks for circles: a hundred requests' tensors and sockets would wait for that."""
     attachment = attach(lambda _, __, inputs: threads.submit(service.answer, inputs), make_subject(network))
-    link = attachment.wait(lambda: None)
+    link = make_ready(attachment, network)
     link.start_step(torch.randn(2, 4, LATENTS, LATENTS), TIMESTEPS[0])
     link.residuals()
     attachment.close()
@@ -115,8 +127,18 @@ def test_memory_that_cannot_be_shared_is_refused_where_nothing_else_will_do(netw
         lambda _, __, inputs: threads.submit(service.answer, inputs), make_subject(network), Terms(transport="ipc")
     )
     with pytest.raises(Unavailable, match=r"'edges' cannot share memory with the lane.*offers no memory"):
-        attachment.wait(lambda: None)
+        make_ready(attachment, network)
     attachment.close()
+
+
+def test_one_that_is_let_go_before_it_has_its_prompts_ends_in_silence(network, service, threads, caplog):
+    attachment = attach(lambda _, __, inputs: threads.submit(service.answer, inputs), make_subject(network))
+    attachment._answer.result(10)
+    (session,) = service._sessions.values()
+    attachment.close()
+    session._thread.join(10)
+    assert not service._sessions
+    assert not caplog.records
 
 
 class Memory:
@@ -177,7 +199,7 @@ def test_one_on_the_lanes_gpu_goes_first_unless_told_otherwise(
         memory,  # type: ignore[arg-type]
     )
     with closing(attachment):
-        assert attachment.wait(lambda: None).goes_first is goes_first
+        assert make_ready(attachment, network).goes_first is goes_first
         assert attachment.describe() == {
             "name": "edges",
             "model": "controlnet_edges",
@@ -196,7 +218,7 @@ def test_a_service_that_does_not_answer_is_named(network, threads):
     attachment = attach(lambda *_: threads.submit(over.wait, 5), make_subject(network), QUICK)
     start = time.monotonic()
     with pytest.raises(Unavailable, match=r"'edges' did not answer within 0\.5 s"):
-        attachment.wait(lambda: None)
+        make_ready(attachment, network)
     assert time.monotonic() - start < 2
     attachment.close()
     over.set()
@@ -208,7 +230,7 @@ def test_a_refusal_is_the_services_own(network, threads):
 
     attachment = attach(lambda *_: threads.submit(refuse), make_subject(network))
     with pytest.raises(InvalidArgument, match="no such thing"):
-        attachment.wait(lambda: None)
+        make_ready(attachment, network)
     attachment.close()
 
 
@@ -218,7 +240,7 @@ def test_a_request_that_is_given_up_does_not_wait(network, threads):
 
     attachment = attach(lambda *_: threads.submit(time.sleep, 0.1), make_subject(network))
     with pytest.raises(Cancelled):
-        attachment.wait(check)
+        make_ready(attachment, network, check)
     attachment.close()
 
 
@@ -245,13 +267,13 @@ def test_a_process_that_is_gone_or_at_a_loss_is_noticed(network, threads, fault,
             over.wait(5)
             return None
         holder = Holder(inputs["session"][0].decode())
-        holder.take_over(1)
+        holder.take_over()
         holder.send(News(READY, BLS).pack())
         threads.submit(die, holder)
         return {}
 
     attachment = attach(lambda _, __, inputs: threads.submit(act, inputs), make_subject(network), QUICK)
-    link = attachment.wait(lambda: None)
+    link = make_ready(attachment, network)
     link.start_step(torch.zeros(2, 4, LATENTS, LATENTS), TIMESTEPS[0])
     start = time.monotonic()
     with pytest.raises(Unavailable, match=sentence):

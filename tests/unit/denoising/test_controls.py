@@ -44,6 +44,13 @@ def test_a_links_own_residuals_are_not_written():
     assert torch.equal(values, torch.ones(11))
 
 
+def test_what_one_gives_unscaled_is_taken_where_it_lies():
+    values = torch.arange(11.0)
+    down, mid = run(make_control(values))
+    assert down.data_ptr() == values.data_ptr()
+    assert torch.equal(mid.flatten(), values[8:])
+
+
 def test_only_those_that_go_first_are_waited_for_first():
     controls = [make_control(torch.ones(11), goes_first=goes_first) for goes_first in (False, True, False)]
     wait_for_first(start_controls(controls, torch.zeros(1), torch.tensor(1), 0, 4))

@@ -23,7 +23,7 @@ def names(service):
 
 
 def make_attaching(name):
-    inputs = {key: np.zeros(1, np.float32) for key in ("prompt_embeds", "pooled", "time_ids", "image", "timesteps")}
+    inputs = {key: np.zeros(1, np.float32) for key in ("image", "timesteps")}
     return {**inputs, "session": np.array([b"0" * 32], object), "controlnet": np.array([name.encode()], object)}
 
 

@@ -92,7 +92,7 @@ class StockDiffusers:
         else:
             nets = [self.controlnets[use.name] for use in request.controls]
             lists: dict[str, list[Any]] = {
-                "image": [Image.fromarray(use.image) for use in request.controls],
+                "image": [Image.fromarray(use.image.result()) for use in request.controls],
                 "controlnet_conditioning_scale": [use.scale for use in request.controls],
                 "control_guidance_start": [use.start for use in request.controls],
                 "control_guidance_end": [use.end for use in request.controls],
