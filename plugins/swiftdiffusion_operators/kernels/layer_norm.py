@@ -18,7 +18,7 @@ ROWS = 2  # a program's; they share what it reads of the shift, the weight and t
 @triton.jit
 def normalise(
     x, shift, weight, bias, y, rows, eps,
-    WIDTH: tl.constexpr, PIECE: tl.constexpr, ROWS: tl.constexpr, SHIFTED: tl.constexpr,
+    WIDTH: tl.constexpr, PIECE: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """ROWS rows of [rows, WIDTH]; the mean and then the variance about it, in fp32."""
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
@@ -28,8 +28,7 @@ def normalise(
     for start in tl.static_range(0, WIDTH, PIECE):
         column = start + place
         piece = tl.load(x + row * WIDTH + column, mask=(row < rows) & (column < WIDTH), other=0.0).to(tl.float32)
-        if SHIFTED:
-            piece += tl.load(shift + column, mask=column < WIDTH, other=0.0).to(tl.float32)
+        piece += tl.load(shift + column, mask=column < WIDTH, other=0.0).to(tl.float32)
         total += piece
         pieces += (piece,)
         # on their way while the row is added up: another step's, they lie in no cache
@@ -48,12 +47,11 @@ def normalise(
         tl.store(y + row * WIDTH + column, value.to(y.dtype.element_ty), mask=(row < rows) & (column < WIDTH))
 
 
-def run(x: Tensor, weight: Tensor, bias: Tensor, eps: float, shift: Tensor | None) -> Tensor:
+def run(x: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """The operator on tensors; as `swiftdiffusion_operators.layer_norm`."""
     x, width = x.contiguous(), weight.numel()
     y, rows = torch.empty_like(x), x.numel() // width
     normalise[(triton.cdiv(rows, ROWS),)](
-        x, x if shift is None else shift, weight, bias, y, rows, eps,
-        WIDTH=width, PIECE=PIECE, ROWS=ROWS, SHIFTED=shift is not None, num_warps=1,
-    )  # fmt: skip
+        x, shift, weight, bias, y, rows, eps, WIDTH=width, PIECE=PIECE, ROWS=ROWS, num_warps=1
+    )
     return y

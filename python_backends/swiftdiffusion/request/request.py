@@ -23,9 +23,7 @@ class ControlUse:
     """A served ControlNet, its reference image and when it acts."""
 
     name: str
-    image: Future[
-        NDArray[np.uint8]
-    ]  # [height, width, 3], in the picture's size; InvalidArgument if its data are broken
+    image: Future[NDArray[np.uint8]]  # [height, width, 3], in the picture's size; InvalidArgument for broken data
     scale: float
     start: float
     end: float

@@ -14,7 +14,7 @@ from swiftdiffusion_operators.kernels import layer_norm as kernel
 
 kind, width = "*" + sys.argv[1], int(sys.argv[2])
 types = {"x": kind, "shift": "*fp32", "weight": kind, "bias": kind, "y": kind, "rows": "i32", "eps": "fp32"}
-constants = {"WIDTH": width, "PIECE": kernel.PIECE, "ROWS": kernel.ROWS, "SHIFTED": True}
+constants = {"WIDTH": width, "PIECE": kernel.PIECE, "ROWS": kernel.ROWS}
 aligned = {(at,): [["tt.divisibility", 16]] for at in range(5)}  # the tensors
 source = ASTSource(kernel.normalise, types | dict.fromkeys(constants, "constexpr"), constants, aligned)
 options = {"num_warps": 1}

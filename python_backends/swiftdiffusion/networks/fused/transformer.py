@@ -44,7 +44,7 @@ class TransformerBlock(nn.Module):
 
 
 def _normalise(x: Tensor, norm: nn.LayerNorm, shift: Tensor) -> Tensor:
-    return layer_norm(x, norm.weight, norm.bias, norm.eps, shift)
+    return layer_norm(x, shift, norm.weight, norm.bias, norm.eps)
 
 
 def _add_product(x: Tensor, linear: nn.Linear, hidden: Tensor) -> None:
