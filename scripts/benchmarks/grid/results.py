@@ -46,21 +46,20 @@ def order(rows: Sequence[Row]) -> list[Row]:
 
 
 def draw_rows(rows: Sequence[Row], checkpoint: str) -> Image.Image:
-    """The means as bars, a panel for each number of steps; of one system and layout the row without parameters."""
+    """The means as bars, a panel for each number of steps."""
     measured = [row for row in order(rows) if "failed" not in row]
-    present = dict.fromkeys((row["system"], row["layout"]) for row in measured)
-    series = [_name_series(*one) for system in (STOCK, BEST, OURS) for one in present if one[0] == system]
+    by_system = sorted(measured, key=lambda row: (STOCK, BEST, OURS).index(row["system"]))
+    series = list(dict.fromkeys(map(_name_series, by_system)))
     panels: dict[str, dict[str, dict[str, float | None]]] = {}
-    for row in sorted(measured, key=lambda row: bool(row["lane"]), reverse=True):  # plain rows have the last word
+    for row in measured:
         groups = panels.setdefault(f"{row['steps']} steps, mean, s", {})
-        group = groups.setdefault(row["add_ons"], dict.fromkeys(series))
-        group[_name_series(row["system"], row["layout"])] = row["mean_s"]
+        groups.setdefault(row["add_ons"], dict.fromkeys(series))[_name_series(row)] = row["mean_s"]
     title = f"{checkpoint}: ControlNets/LoRAs, one request at a time"
     return draw_chart(title, "through tritonserver; shorter is better", series, panels or {"": {}})
 
 
-def _name_series(system: str, layout: str) -> str:
-    return f"{LABELS[system]}, {layout}"
+def _name_series(row: Row) -> str:
+    return f"{LABELS[row['system']]}, {row['layout']}{_format_lane(row)}"
 
 
 def _format_lane(row: Row) -> str:
