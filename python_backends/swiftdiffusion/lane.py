@@ -175,7 +175,7 @@ class Lane:
         request = accepted.request
         stopwatch = Stopwatch(Timeline() if request.trace else None)
         check()
-        encoding = self._begin_encoding(request)  # what follows runs beside it
+        encoding = self._begin_encoding(accepted)  # what follows runs beside it
         plan: Plan = self._plan(request.scheduler, request.steps)
         with stopwatch("loras"):
             loras = BoundedLoras(
@@ -258,9 +258,12 @@ class Lane:
         plan = self._placed_plan(self._configuration.scheduler, 1)
         self._advance(noise, plan.start(noise[:1]), None, plan.steer(1.0, len(noise))[0])
 
-    def _begin_encoding(self, request: PictureRequest) -> Answer:
+    def _begin_encoding(self, accepted: AcceptedRequest) -> Answer:
+        request = accepted.request
         negative = [] if self._is_wordless(request) or not request.guided else [request.negative_prompt or ""]
-        return self._text_encoder.begin([*negative, request.prompt], request.loras)
+        # the others' files need not be understood there once more
+        acting = [use for use, found in zip(request.loras, accepted.loras, strict=True) if found.changes_prompts]
+        return self._text_encoder.begin([*negative, request.prompt], acting)
 
     def _condition(self, request: PictureRequest, encoding: Answer, stopwatch: Stopwatch) -> tuple[Conditioning, bool]:
         """The request's conditioning, and whether every prompt in it was remembered."""

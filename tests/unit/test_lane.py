@@ -1,6 +1,7 @@
 """What a lane does at the same time, with the services of `shapes` in this process."""
 
 import io
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from shapes.checkpoint import controlnet_folder, pipeline_folder
+from shapes.checkpoint import controlnet_folder, lora_file, pipeline_folder
 from swiftdiffusion.configuration import Location
 from swiftdiffusion.controlnets.catalogue import Catalogue
 from swiftdiffusion.errors import InvalidArgument
@@ -114,6 +115,19 @@ def test_controlnets_are_attached_while_prompts_are_encoded(services):
     services.before["text_encoder"] = lambda _: attached.append(has_come(lambda: sessions))
     services.draw(**steer(encode_reference()))
     assert attached == [True]
+
+
+def test_only_loras_that_change_prompts_are_told_to_the_text_encoder(services, tmp_path):
+    for name in ("outline", "night"):  # the second one has a part for the text encoders
+        shutil.copy(lora_file(name), tmp_path)
+    told = []
+    services.before["text_encoder"] = lambda inputs: told.append(
+        {name: inputs[name].tolist() for name in ("loras", "lora_scales") if name in inputs}
+    )
+    scales = np.array([0.5, 0.75], np.float32)
+    services.draw(loras=np.array([b"outline", b"night"], object), lora_scales=scales)
+    services.draw(loras=np.array([b"outline"], object))
+    assert told == [{"loras": [b"night"], "lora_scales": [0.75]}, {}]
 
 
 @pytest.mark.parametrize("end", [1.0, 0.01])

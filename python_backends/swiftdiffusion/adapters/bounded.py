@@ -12,7 +12,6 @@ from typing import Any
 
 from swiftdiffusion.adapters.loading import FoundLora, LoraLoader
 from swiftdiffusion.adapters.patching import Patcher
-from swiftdiffusion.adapters.targets import TEXT_ENCODERS
 
 
 class BoundedLoras:
@@ -103,7 +102,7 @@ class BoundedLoras:
                 "load_seconds": arrival and round(arrival, 6),
                 "kept": self._kept,
                 "cached": cached,
-                "waited_for_text_encoder": not lora.layout.networks.isdisjoint(TEXT_ENCODERS),
+                "waited_for_text_encoder": lora.changes_prompts,
             }
             for lora, scale, arrival, cached in zip(self._found, self._scales, seconds, self._cached, strict=True)
         ]

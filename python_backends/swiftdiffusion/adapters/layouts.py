@@ -31,5 +31,4 @@ class Layouts:
 
     def find(self, name: str, header: Header) -> LoraLayout:
         """The layout of the file of the LoRA `name`; raises what `lay_out` raises."""
-        parameters = frozenset((key, entry.dtype, entry.shape) for key, entry in header.tensors.items())
-        return self._lay_out(Form(parameters, header.metadata.get(METADATA_KEY), name, header))
+        return self._lay_out(Form(header.parameters, header.metadata.get(METADATA_KEY), name, header))

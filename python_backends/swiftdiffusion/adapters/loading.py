@@ -20,7 +20,7 @@ from swiftdiffusion.adapters.pending import PendingLoras
 from swiftdiffusion.adapters.profile import AdapterProfile, read_profile
 from swiftdiffusion.adapters.safetensors_file import Header, MalformedFileError
 from swiftdiffusion.adapters.store import AdapterFile, AdapterStore
-from swiftdiffusion.adapters.targets import Targets
+from swiftdiffusion.adapters.targets import TEXT_ENCODERS, Targets
 from swiftdiffusion.adapters.weights import LoraWeights, ScaledLora, read_weights
 from swiftdiffusion.errors import InvalidArgument, Unavailable
 
@@ -35,6 +35,11 @@ class FoundLora:
     file: AdapterFile
     layout: LoraLayout
     profile: AdapterProfile | None  # how late it may come, if that was measured
+
+    @property
+    def changes_prompts(self) -> bool:
+        """Whether it has a part for a text encoder; one without leaves the prompts' embeddings alone."""
+        return not self.layout.networks.isdisjoint(TEXT_ENCODERS)
 
 
 class LoadTimes(NamedTuple):

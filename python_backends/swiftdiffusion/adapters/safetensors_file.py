@@ -9,14 +9,16 @@ meanwhile kills the process (SIGBUS), which a Triton backend does not survive.
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 HEADER_LIMIT = 32 * 2**20  # bytes; an SDXL LoRA has 0.3 MB, with its training's whole history a few MB
+HEADERS_KEPT, KEPT_LIMIT = 32, 2**19  # how many, and of how many bytes at most; understood they take six times as much
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -53,8 +55,13 @@ class TensorEntry(NamedTuple):
 class Header:
     """What a safetensors file says before its first tensor."""
 
-    tensors: dict[str, TensorEntry]
-    metadata: dict[str, str]
+    tensors: Mapping[str, TensorEntry]
+    metadata: Mapping[str, str]
+
+    @cached_property
+    def parameters(self) -> frozenset[tuple[str, torch.dtype, tuple[int, ...]]]:
+        """The tensors' names, dtypes and shapes."""
+        return frozenset((name, entry.dtype, entry.shape) for name, entry in self.tensors.items())
 
 
 def read_header(path: Path) -> Header:
@@ -75,9 +82,15 @@ def parse_header(read: Callable[[int], bytes], size: int) -> Header:
     if length > HEADER_LIMIT:
         raise MalformedFileError(f"has a header of {length} bytes, more than the {HEADER_LIMIT} allowed")
     text = read(length)
+    return (_understand if length <= KEPT_LIMIT else _understand.__wrapped__)(text, size)
+
+
+@lru_cache(maxsize=HEADERS_KEPT)
+def _understand(text: bytes, file_size: int) -> Header:
+    """What a header says; kept, since the files that one trainer writes alike have it the same, byte for byte."""
     try:
         fields = json.loads(text, object_pairs_hook=_refuse_duplicates)
-        return _check_header(fields, data_start=8 + length, file_size=size)
+        return _check_header(fields, data_start=8 + len(text), file_size=file_size)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         # Everything that JSON from outside may hold where the format has something else.
         raise MalformedFileError("is not a safetensors file: its header is malformed") from None

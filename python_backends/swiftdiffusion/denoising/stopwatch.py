@@ -12,6 +12,7 @@ import torch
 from swiftdiffusion.denoising.timeline import Timeline
 
 HOST = "lane"  # the track of the thread that draws
+TRACING = "tracing"
 
 
 class _Lap:
@@ -69,5 +70,9 @@ class Stopwatch:
         return {stage: round(seconds, 6) for stage, seconds in (*self._seconds.items(), ("total", self.total))}
 
     def report_spans(self) -> list[dict[str, Any]] | None:
-        """The timeline's spans, where there is one."""
-        return None if self._timeline is None else self._timeline.report()
+        """The timeline's spans, where there is one; last, what making them took, which other requests do not."""
+        if self._timeline is None:
+            return None
+        start = time.perf_counter()
+        spans = self._timeline.report()
+        return [*spans, {"name": TRACING, "track": HOST, "start": start, "end": time.perf_counter()}]

@@ -83,9 +83,8 @@ class TextEncoderService:
         """
         if not 1 <= len(prompts) <= self._configuration.prompts_max:
             raise InvalidArgument(f"prompts has {len(prompts)} texts; allowed: 1 to {self._configuration.prompts_max}")
-        # a LoRA without a text encoder part leaves the embeddings alone
         inspected = [(self._loader.inspect(lora.name), lora.scale) for lora in loras]
-        acting = [(lora.file, scale) for lora, scale in inspected if not lora.layout.networks.isdisjoint(TEXT_ENCODERS)]
+        acting = [(lora.file, scale) for lora, scale in inspected if lora.changes_prompts]
         pending = self._loader.begin([file for file, _ in acting], [scale for _, scale in acting])
         scaled = pending.wait(self._configuration.lora_timeout_s)
         keys = [(prompt, tuple(lora.key for lora in scaled)) for prompt in prompts]

@@ -12,7 +12,7 @@ from benchmarks.serving.client import Reply, ask_in_turn
 from benchmarks.serving.systems import MODELS, OURS, Request
 from launch.problems import LaunchError
 from launch.server import Server
-from swiftdiffusion.denoising.stopwatch import HOST
+from swiftdiffusion.denoising.stopwatch import HOST, TRACING
 
 # Spans of what the request is for. "loras" is the patch. Those of the other models are whole calls as these see them:
 # "text_encoder" with its tokenizers, "vae_decoder" with the pixels' way to the host.
@@ -30,7 +30,7 @@ def measure_outside(server: Server, requests: list[Request]) -> dict[str, Any]:
 
     Returns:
         `share` of the client's time in which no network ran anywhere, `seconds` of it, and these by the stage of the
-        lane that they are in (`parts`). Raises LaunchError where a request fails.
+        lane that they are in (`parts`); without what making the spans took. Raises LaunchError where a request fails.
     """
     replies = ask_in_turn(server.grpc_url, MODELS[OURS], [{**request, "trace": [True]} for request in requests])
     for reply in replies:
@@ -38,7 +38,9 @@ def measure_outside(server: Server, requests: list[Request]) -> dict[str, Any]:
             raise LaunchError(f"a traced request failed: {reply.failure}")
     idle = [measure_idle(reply) for reply in replies]
     outside = [sum(parts.values()) for parts in idle]
-    shares = [seconds / reply.seconds for seconds, reply in zip(outside, replies, strict=True)]
+    shares = [
+        seconds / (reply.seconds - measure_tracing(reply)) for seconds, reply in zip(outside, replies, strict=True)
+    ]
     names = sorted({name for parts in idle for name in parts}, key=lambda name: -sum(parts[name] for parts in idle))
     return {
         "share": round(fmean(shares), 4),
@@ -49,9 +51,13 @@ def measure_outside(server: Server, requests: list[Request]) -> dict[str, Any]:
 
 
 def measure_idle(reply: Reply) -> Counter[str]:
-    """Seconds of a traced request in which no network ran, by the lane's stage."""
+    """Seconds of a traced request in which no network ran and no spans were made, by the lane's stage."""
     spans = reply.info["spans"]
-    stages = [(span["start"], span["end"], span["name"]) for span in spans if span["track"] == HOST]
+    stages = [
+        (span["start"], span["end"], span["name"])
+        for span in spans
+        if span["track"] == HOST and span["name"] != TRACING
+    ]
     first = min((start for start, _, _ in stages), default=reply.received)
     last = max((end for _, end, _ in stages), default=reply.received)
     idle: Counter[str] = Counter()
@@ -68,8 +74,17 @@ def measure_idle(reply: Reply) -> Counter[str]:
 
 
 def find_busy(spans: Iterable[Mapping[str, Any]]) -> Spans:
-    """Start and end of each span in which a network ran, where it ran."""
-    return [(span["start"], span["end"]) for span in spans if span["name"] in NETWORKS and span["track"] != HOST]
+    """Start and end of each span in which a network ran, where it ran, or in which the spans were made."""
+    return [
+        (span["start"], span["end"])
+        for span in spans
+        if (span["name"] in NETWORKS and span["track"] != HOST) or span["name"] == TRACING
+    ]
+
+
+def measure_tracing(reply: Reply) -> float:
+    """Seconds that making the spans took, which only a traced request does."""
+    return sum(span["end"] - span["start"] for span in reply.info["spans"] if span["name"] == TRACING)
 
 
 def find_gaps(spans: Spans, start: float, end: float) -> Spans:

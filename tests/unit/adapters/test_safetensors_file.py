@@ -45,6 +45,16 @@ def test_every_cut_is_noticed(tmp_path: Path) -> None:
         read_header(path)
 
 
+def test_headers_alike_are_understood_once_and_each_files_size_is_checked(tmp_path: Path) -> None:
+    first, second, cut = (tmp_path / f"{name}.safetensors" for name in ("first", "second", "cut"))
+    save_file(EVERY_FORM, first)
+    save_file({name: tensor + 1 for name, tensor in EVERY_FORM.items()}, second)
+    assert read_header(first) is read_header(second)
+    cut.write_bytes(first.read_bytes()[:-1])
+    with pytest.raises(MalformedFileError, match="is cut short or damaged"):
+        read_header(cut)
+
+
 def test_pickle_under_a_false_name(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(pickle.dumps({"lora_A": [1.0] * 100}))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks.bars import Bar
-from benchmarks.grid.outside import ANSWERING, ARRIVING, BETWEEN, find_busy, find_gaps, measure_idle
+from benchmarks.grid.outside import ANSWERING, ARRIVING, BETWEEN, find_busy, find_gaps, measure_idle, measure_tracing
 from benchmarks.grid.promises import judge
 from benchmarks.grid.results import draw_rows, format_rows, order
 from benchmarks.grid.rows import describe_row, is_same, summarise
@@ -74,6 +74,16 @@ def test_idle_time_is_told_by_the_stage_that_it_is_in():
         ANSWERING: 2.0,
     }
     assert measure_idle(Reply(0.0, 1.0, {"spans": []})) == {ARRIVING: 1.0}
+
+
+def test_making_the_spans_is_no_part_of_a_request():
+    spans = [
+        {"name": "vae_decoder", "track": "vae_decoder", "start": 4.0, "end": 7.0},
+        {"name": "tracing", "track": "lane", "start": 8.0, "end": 9.5},
+    ]
+    reply = Reply(0.0, 10.0, {"spans": spans})
+    assert measure_idle(reply).total() == 5.5
+    assert measure_tracing(reply) == 1.5
 
 
 def make_outside(share: float) -> dict[str, Any]:
