@@ -116,9 +116,10 @@ def add_serving_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--split-guidance",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
         help="for the step placement: a lane of two GPUs that share the work of guidance, and a model of each "
-        "ControlNet on both (default: a lane of one, ControlNets on the others)",
+        "ControlNet on both; or a lane of one and ControlNets on the others (default: the former where there are two "
+        "GPUs and all fits, else the latter)",
     )
     parser.add_argument("--gpus", type=int, metavar="N", help="how many GPUs the server has (default: those here)")
     parser.add_argument("--gpu-memory-gb", type=float, metavar="GB", help="memory of each of the --gpus")

@@ -22,20 +22,24 @@ class Suggestion:
     reasons: tuple[str, ...]
 
 
-def suggest_placement(footprints: Footprints, gpus: Sequence[Gpu], split_guidance: bool = False) -> Suggestion:
+def suggest_placement(footprints: Footprints, gpus: Sequence[Gpu], split_guidance: bool | None = None) -> Suggestion:
     """Suggest one lane with the text encoders and the VAE beside it, and the ControlNets on other GPUs.
 
     The ControlNets are placed largest first, each on the least loaded of the other GPUs; on the lane's own only where
     no other has room, since there they run after the UNet and not beside it. Without a GPU all are on the CPU.
 
-    With `split_guidance` the lane has two GPUs, and a model of every ControlNet is on each: as fast as one picture can
-    be drawn, where the suggestion without it leaves the second GPU to ControlNets.
+    With `split_guidance` the lane has two GPUs, and a model of every ControlNet is on each. None decides by the GPUs:
+    two are used so if all of it fits, since the ControlNets alone would leave the second one idle most of the time.
 
     Raises:
-        InvalidArgument: something fits nowhere, or guidance cannot be split.
+        InvalidArgument: something fits nowhere, or guidance is to be split and cannot be.
     """
-    if split_guidance:
-        return _split_guidance(footprints, gpus)
+    if split_guidance or (split_guidance is None and len(gpus) == LANE_GPUS_MAX):
+        try:
+            return _split_guidance(footprints, gpus)
+        except InvalidArgument:
+            if split_guidance:
+                raise
     if not gpus:
         everywhere = ServerPlacement(CPU, CPU, {LANE: CPU}, dict.fromkeys(footprints.controlnets, CPU))
         return Suggestion(everywhere, ("There is no GPU: all is on the CPU.",))

@@ -82,7 +82,8 @@ class Deployment:
         placed = set(chain.from_iterable(self._placement.entries().values())) if self._placement else set()
         splits = 1 if "second_gpu" in self.tuning.lane and len(placed) == 1 else 0
         file = self._options.placement
-        placement = file.stem if file else "split guidance" if self._options.split_guidance else ""
+        asked = {True: "split guidance", False: "whole guidance", None: ""}[self._options.split_guidance]
+        placement = file.stem if file else asked
         lane = {**self.tuning.lane, **({"placement": placement} if placement else {})}
         return {"layout": name_layout(len(placed) + splits), "lane": lane}
 

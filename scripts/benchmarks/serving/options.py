@@ -38,7 +38,7 @@ def add_serving_options(parser: argparse.ArgumentParser) -> None:
     )
     places.add_argument(
         "--split-guidance",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
         help="ours, placed as scripts/build placement has it with this option; rows are told apart by it",
     )
     parser.add_argument(

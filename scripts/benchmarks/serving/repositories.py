@@ -58,7 +58,11 @@ class Tuning:
 
 
 def place_ours(
-    checkpoint: ServedCheckpoint, file: Path | None, gpus: Sequence[Gpu], engine: str, split_guidance: bool = False
+    checkpoint: ServedCheckpoint,
+    file: Path | None,
+    gpus: Sequence[Gpu],
+    engine: str,
+    split_guidance: bool | None = None,
 ) -> ServerPlacement | None:
     """Where this project's models go: as the file says, else as `scripts/build placement` suggests for these GPUs.
 

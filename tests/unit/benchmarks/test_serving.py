@@ -137,6 +137,8 @@ def test_a_deployment_tells_how_many_gpus_it_is_on(tmp_path, monkeypatch):
     assert describe(OURS, "--gpus", "1", "--lane", "second_gpu=cuda:1") == {"layout": "two GPUs", "lane": lane}
     split = {"placement": "split guidance"}
     assert describe(OURS, "--split-guidance") == {"layout": "two GPUs", "lane": split}
+    whole = {"placement": "whole guidance"}
+    assert describe(OURS, "--no-split-guidance") == {"layout": "two GPUs", "lane": whole}
     with pytest.raises(LaunchError, match="guidance cannot be split over 1 GPUs; allowed: 2 or more"):
         describe(OURS, "--gpus", "1", "--split-guidance")
     assert describe(STOCK) == {"layout": "one GPU", "lane": {}}

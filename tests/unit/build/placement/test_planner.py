@@ -30,12 +30,25 @@ def test_controlnets_go_largest_first_to_the_least_loaded_of_the_other_gpus():
     assert "Nothing is on" not in reasons
 
 
+SPLIT = ServerPlacement((0,), (0,), {"first": (0, 1)}, {"a": (0, 1), "b": (0, 1)})
+
+
 def test_guidance_is_split_over_two_gpus_with_every_controlnet_on_both():
     suggestion = suggest_placement(footprints(1, 4), describe_gpus(3, 80), split_guidance=True)
-    assert suggestion.placement == ServerPlacement((0,), (0,), {"first": (0, 1)}, {"a": (0, 1), "b": (0, 1)})
+    assert suggestion.placement == SPLIT
     reasons = " ".join(suggestion.reasons)
     assert "GPU 0 (14.00 of 80.00 GiB) and GPU 1 (11.00 of 80.00 GiB): each predicts a half of guidance" in reasons
     assert "Nothing is on GPU 2" in reasons
+
+
+def test_two_gpus_split_guidance_if_all_fits_and_nobody_minds():
+    needs, roomy, narrow = footprints(1, 4), describe_gpus(2, 80), describe_gpus(2, 14)
+    apart = ServerPlacement((0,), (0,), {"first": (0,)}, {"b": (1,), "a": (1,)})
+    assert suggest_placement(needs, roomy).placement == SPLIT
+    assert suggest_placement(needs, roomy, split_guidance=False).placement == apart
+    assert suggest_placement(needs, narrow).placement == apart
+    with pytest.raises(InvalidArgument, match=r"the ControlNet 'b' needs 4\.00 GiB"):
+        suggest_placement(needs, narrow, split_guidance=True)
 
 
 @pytest.mark.parametrize(("gpus", "sentence"), [
@@ -90,7 +103,7 @@ def test_what_fits_nowhere_is_refused(gpus, sentence):
 def test_whatever_is_suggested_passes_the_checks():
     suggested = 0
     for count, memory, controlnets, split_guidance in itertools.product(
-        (1, 2, 3, 8), (8, 12, 24, 80), ((), (3,), (3, 3), (3, 1, 5)), (False, True)
+        (1, 2, 3, 8), (8, 12, 24, 80), ((), (3,), (3, 3), (3, 1, 5)), (None, False, True)
     ):
         needs, gpus = footprints(*controlnets), describe_gpus(count, memory)
         try:
@@ -99,4 +112,4 @@ def test_whatever_is_suggested_passes_the_checks():
             continue
         check_placement(placement, needs, gpus, "tensorrt")
         suggested += 1
-    assert suggested >= 70
+    assert suggested >= 110
