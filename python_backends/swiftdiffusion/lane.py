@@ -119,7 +119,7 @@ class Lane:
             configuration.lora_cache_mb * 2**20,
         )
         timeout_s = configuration.service_timeout_s
-        self._text_encoder = TextEncoderClient(call, configuration.text_encoder, placement, timeout_s)
+        self._text_encoder = TextEncoderClient(call, configuration.text_encoder, placement.dtype, timeout_s)
         self._vae_decoder = VaeDecoderClient(call, configuration.vae_decoder, timeout_s)
         terms = Terms(
             configuration.controlnet_transport,
@@ -202,16 +202,17 @@ class Lane:
                 report(Progress(step.number, step.of, stopwatch.total, self._preview(request, step, stopwatch)))
 
         shares = self._unets.share(2 if request.guided else 1)
-        with self._attach(request, shares, latents.shape, plan.timesteps) as attached:
+        with self._attach(request, shares, latents.shape, plan.timesteps, check) as attached:
             with stopwatch("text_encoder"):
                 conditioning, cached = self._condition(request, encoding, stopwatch)
             with stopwatch("controlnet_attach"):
                 given = [share.take(conditioning) for share in shares]
                 for controlnets, steering in zip(attached, given, strict=True):
-                    controlnets.hand_over(steering, check)
+                    controlnets.hand_over(steering)
+                steerings = [part.to(share.placement.device) for share, part in zip(shares, given, strict=True)]
                 branches = [
                     Branch(share.unet, steering, controlnets.wait(check), share.rows)
-                    for share, steering, controlnets in zip(shares, given, attached, strict=True)
+                    for share, steering, controlnets in zip(shares, steerings, attached, strict=True)
                 ]
             latents = denoise(
                 branches,
@@ -284,7 +285,12 @@ class Lane:
 
     @contextmanager
     def _attach(
-        self, request: PictureRequest, shares: Sequence[Share], latents: torch.Size, timesteps: Tensor
+        self,
+        request: PictureRequest,
+        shares: Sequence[Share],
+        latents: torch.Size,
+        timesteps: Tensor,
+        check: Callable[[], None],
     ) -> Iterator[list[AttachedControlNets]]:
         """Attach the request's ControlNets to each share of its guidance batch; at the end they are let go."""
         with ExitStack() as stack:
@@ -301,6 +307,8 @@ class Lane:
                 near = len(shares) > 1
                 attached.append(self._controlnets.attach(request.controls, form, timesteps, near, request.trace))
                 stack.callback(attached[-1].close)
+            for controlnets in attached:
+                controlnets.offer(check)
             models = {model for controlnets in attached for model in controlnets.models()}
             with ExitStack() if self._repairs is None else self._repairs.watch(models):
                 yield attached

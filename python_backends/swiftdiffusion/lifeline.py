@@ -53,8 +53,8 @@ class Lifeline:
             self._connection, _ = self._listener.accept()
         return self._connection is not None
 
-    def hand_over(self, message: bytes, files: Sequence[int]) -> None:
-        """Send a first message with open files to the other end, which is there; one that left does not get it."""
+    def hand_over(self, message: bytes, files: Sequence[int] = ()) -> None:
+        """Send a message with open files to the other end, which is there; one that left does not get it."""
         assert self._connection is not None
         with contextlib.suppress(OSError):
             socket.send_fds(self._connection, [message], list(files))
@@ -124,7 +124,7 @@ class Holder:
                 self._socket.send(message)
 
     def take_over(self) -> tuple[bytes, list[int]]:
-        """The caller's first message, whenever it comes, and its files, which are the taker's to close.
+        """The caller's next message, whenever it comes, and its files, which are the taker's to close.
 
         Raises:
             Cancelled: the caller has let go, or never was there.
@@ -141,14 +141,9 @@ class Holder:
         """Whether the caller has let go (or never was there), or does so within `timeout_s`."""
         if self._socket is None:
             return True
-        if timeout_s and not select.select([self._socket], [], [], timeout_s)[0]:
-            return False
-        try:
-            return self._socket.recv(1) == b""
-        except BlockingIOError:  # nothing to read: the caller is there
-            return False
-        except OSError:
-            return True
+        ends = select.poll()  # whatever there may be to read
+        ends.register(self._socket, select.POLLRDHUP)
+        return bool(ends.poll(1000 * timeout_s))
 
     def close(self) -> None:
         """Let go of this end."""

@@ -28,8 +28,8 @@ class Share:
     rows: slice | None  # of the whole batch; None for all
 
     def take(self, conditioning: Conditioning) -> Conditioning:
-        """Its rows, on its device."""
-        return conditioning if self.rows is None else conditioning.take(self.rows, self.placement.device)
+        """Its rows, where they are."""
+        return conditioning if self.rows is None else conditioning.take(self.rows)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class UNets:
     def _step(self, conditioning: Conditioning, sample: tuple[int, ...]) -> Tensor:
         predictions = []
         for share in self.share(conditioning.batch):
-            given, unet = share.take(conditioning), share.unet
+            given, unet = share.take(conditioning).to(share.placement.device), share.unet
             latents = given.pooled.new_zeros((given.batch, *sample[1:]))
             mid, embedding, *skips = unet.encoder(
                 latents, latents.new_ones((), dtype=torch.float32), given.prompt_embeds, given.pooled, given.time_ids

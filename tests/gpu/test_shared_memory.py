@@ -13,6 +13,7 @@ import torch
 
 from swiftdiffusion.controlnets.attachment import Attachment, Subject, Terms
 from swiftdiffusion.controlnets.mailbox import Form, MailboxPool
+from swiftdiffusion.controlnets.prompts import written
 from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.errors import Unavailable
 from swiftdiffusion.networks.controlnet import load_controlnet
@@ -113,7 +114,9 @@ def attach(service, asked, terms, pool):
     """An attachment that is ready, and its link, for what `make_subject` gave."""
     subject, conditioning = asked
     attachment = Attachment(service.call, "controlnet_edges", "edges", subject, terms, pool)
-    attachment.hand_over(conditioning, lambda: None)
+    attachment.offer(lambda: None)
+    with written(conditioning) as prompts:
+        attachment.hand_over(prompts)
     return attachment, attachment.wait(lambda: None)
 
 

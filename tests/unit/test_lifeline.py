@@ -1,3 +1,4 @@
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -82,6 +83,23 @@ def test_the_first_message_is_waited_for_as_long_as_the_caller_is_there():
         lifeline.cut()
         with pytest.raises(Cancelled):
             taking.result(10)
+
+
+def test_a_look_at_the_caller_takes_no_message_from_it_and_sees_past_them():
+    lifeline = Lifeline()
+    with Holder(lifeline.token) as holder:
+        assert lifeline.is_taken(1)
+        lifeline.hand_over(b"first")
+        lifeline.hand_over(b"second")
+        start = time.monotonic()
+        assert not holder.is_cut(0.1)
+        assert time.monotonic() - start >= 0.09, "a message is no reason to look again at once"
+        assert holder.take_over() == (b"first", [])
+        lifeline.cut()
+        assert holder.is_cut(1), "though a message is still to be read"
+        assert holder.take_over() == (b"second", [])
+        with pytest.raises(Cancelled):
+            holder.take_over()
 
 
 @pytest.mark.parametrize("token", ["", "../../run/docker.sock", "x" * 32, "0" * 33])

@@ -15,10 +15,8 @@ from torch import Tensor
 from swiftdiffusion.controlnets.bls_link import BlsLink, CallStep
 from swiftdiffusion.controlnets.ipc_link import IpcLink
 from swiftdiffusion.controlnets.mailbox import Form, Mailbox, MailboxPool
-from swiftdiffusion.controlnets.messages import BLS, IPC, RAN, READY, TRANSPORTS, News, Offer, pack_offer
-from swiftdiffusion.controlnets.prompts import written
+from swiftdiffusion.controlnets.messages import BLS, IPC, PROMPTS, RAN, READY, TRANSPORTS, News, pack_offer
 from swiftdiffusion.controlnets.pulse import Pulse
-from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.errors import InvalidArgument, Lost, SwiftDiffusionError, Unavailable
 from swiftdiffusion.lifeline import Lifeline
 from swiftdiffusion.services.clients import Call, to_array
@@ -73,7 +71,7 @@ class Attachment:
         self.name, self.model = name, model
         self._reason = ""
         self._call, self._terms, self._pool = call, terms, pool
-        self._subject = subject
+        self._form = subject.form
         self._mailbox: Mailbox | None = None
         self._link: IpcLink | BlsLink | None = None
         self.spans: Sequence[Mapping[str, Any]] = ()  # once it is closed, if they were asked for
@@ -97,11 +95,10 @@ class Attachment:
         reason = {"reason": self._reason} if self._reason else {}
         return {"name": self.name, "model": self.model, "transport": transport, "goes_first": goes_first, **reason}
 
-    def hand_over(self, conditioning: Conditioning, check: Callable[[], None]) -> None:
-        """Give what was still missing, for a ControlNet to prepare itself while the caller goes on.
+    def offer(self, check: Callable[[], None]) -> None:
+        """Offer the memory to share, if any, for the ControlNet to open it while the caller goes on.
 
         Args:
-            conditioning: what its branch of the UNet sees.
             check: raises when the request is no longer wanted.
 
         Raises:
@@ -109,15 +106,20 @@ class Attachment:
             SwiftDiffusionError: its own refusal.
         """
         self._await_taker(check)
-        offer: Offer | None = None
-        form = self._subject.form
-        with written(conditioning) as prompts:
-            files = [prompts]
-            if self._terms.transport != BLS and form.device.type == "cuda":
-                self._mailbox = self._pool.take(form)
-                offer, page = self._mailbox.offer()
-                files.append(page)
-            self._lifeline.hand_over(pack_offer(offer), files)
+        if self._terms.transport != BLS and self._form.device.type == "cuda":
+            self._mailbox = self._pool.take(self._form)
+            offer, page = self._mailbox.offer()
+            self._lifeline.hand_over(pack_offer(offer), [page])
+        else:
+            self._lifeline.hand_over(pack_offer(None))
+
+    def hand_over(self, prompts: int) -> None:
+        """Give what was still missing, for a ControlNet to prepare itself while the caller goes on.
+
+        Args:
+            prompts: the descriptor of a file with what its branch of the UNet sees, see `written`.
+        """
+        self._lifeline.hand_over(PROMPTS, [prompts])
         self._pulse = Pulse(self._lifeline, self.name, self._terms.timeout_s)
 
     def wait(self, check: Callable[[], None]) -> IpcLink | BlsLink:

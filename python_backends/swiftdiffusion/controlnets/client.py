@@ -11,6 +11,7 @@ from torch import Tensor
 from swiftdiffusion.controlnets.attachment import Attachment, Subject, Terms
 from swiftdiffusion.controlnets.catalogue import Catalogue
 from swiftdiffusion.controlnets.mailbox import Form, MailboxPool
+from swiftdiffusion.controlnets.prompts import written
 from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.denoising.controls import Control, acts_in
 from swiftdiffusion.denoising.stopwatch import Stopwatch
@@ -73,10 +74,17 @@ class AttachedControlNets:
         """One more, that is on its way."""
         self._attachments.append((use, attachment))
 
-    def hand_over(self, conditioning: Conditioning, check: Callable[[], None]) -> None:
-        """Give each what their branch of the UNet sees; all prepare themselves meanwhile. As `Attachment.hand_over`."""
+    def offer(self, check: Callable[[], None]) -> None:
+        """Offer each memory to share; raises as `Attachment.offer` does."""
         for _, attachment in self._attachments:
-            attachment.hand_over(conditioning, check)
+            attachment.offer(check)
+
+    def hand_over(self, conditioning: Conditioning) -> None:
+        """Give each what their branch of the UNet sees; all prepare themselves meanwhile."""
+        if self._attachments:
+            with written(conditioning) as prompts:
+                for _, attachment in self._attachments:
+                    attachment.hand_over(prompts)
 
     def wait(self, check: Callable[[], None]) -> list[Control]:
         """Each ready for the loop; raises as `Attachment.wait` does."""

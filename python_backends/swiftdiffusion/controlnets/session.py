@@ -116,16 +116,17 @@ class ControlNetSession:
             if holder.is_cut():
                 raise Cancelled
 
-        message, files = holder.take_over()  # when the prompts are encoded
         with ExitStack() as stack:
-            for file in files:
-                stack.callback(os.close, file)
+            message, pages = self._take_over(holder, stack)
             # the lane is told from time to time that this process lives, whatever this thread is at
             stack.enter_context(repeated(lambda: holder.send(News(ALIVE).pack()), ALIVE_EVERY_S, "signs-of-life"))
-            prompts, *pages = files
-            session = self._open(stack.enter_context(self._lend(check)), read(prompts, self._placement))
-            stack.callback(session.close)
             mailbox, reason = self._open_mailbox(unpack_offer(message), pages)
+            if mailbox is not None:
+                stack.callback(mailbox.close)
+            controlnet = stack.enter_context(self._lend(check))
+            _, (prompts,) = self._take_over(holder, stack)  # when they are encoded
+            session = self._open(controlnet, read(prompts, self._placement))
+            stack.callback(session.close)
             if mailbox is None:
                 stack.callback(self._let_go)
                 self._session = session
@@ -133,11 +134,17 @@ class ControlNetSession:
                 while not holder.is_cut(1):
                     pass
             else:
-                stack.callback(mailbox.close)
                 holder.send(News(READY, IPC, near=mailbox.near).pack(), ROOM_S)
                 push_steps(mailbox, session, self._attached.timesteps, holder.is_cut)
         if self._timeline is not None:
             holder.send(News(RAN, spans=self._timeline.report()).pack())
+
+    def _take_over(self, holder: Holder, stack: ExitStack) -> tuple[bytes, list[int]]:
+        """The lane's next message and its files, which `stack` closes."""
+        message, files = holder.take_over()
+        for file in files:
+            stack.callback(os.close, file)
+        return message, files
 
     def _open(self, controlnet: LoadedControlNet, prompts: Conditioning) -> Session:
         a = self._attached

@@ -26,11 +26,15 @@ class Conditioning:
         """2 with classifier-free guidance, 1 without."""
         return self.pooled.shape[0]
 
-    def take(self, rows: slice, device: torch.device) -> Conditioning:
-        """Some rows of the batch, all with their prompts, on a device."""
+    def take(self, rows: slice) -> Conditioning:
+        """Some rows of the batch, all with their prompts."""
         wordless = self.batch - self.prompt_embeds.shape[0]
         parts = (pad(self.prompt_embeds, (0, 0, 0, 0, wordless, 0)), self.pooled, self.time_ids)
-        return Conditioning(*(part[rows].to(device, copy=True) for part in parts))
+        return Conditioning(*(part[rows] for part in parts))
+
+    def to(self, device: torch.device) -> Conditioning:
+        """The same on a device."""
+        return Conditioning(self.prompt_embeds.to(device), self.pooled.to(device), self.time_ids.to(device))
 
 
 @dataclass(frozen=True)

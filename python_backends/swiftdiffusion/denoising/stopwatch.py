@@ -12,7 +12,7 @@ import torch
 from swiftdiffusion.denoising.timeline import Timeline
 
 HOST = "lane"  # the track of the thread that draws
-TRACING = "tracing"
+REQUEST = "request"  # the span of all that this thread does for it
 
 
 class _Lap:
@@ -70,9 +70,8 @@ class Stopwatch:
         return {stage: round(seconds, 6) for stage, seconds in (*self._seconds.items(), ("total", self.total))}
 
     def report_spans(self) -> list[dict[str, Any]] | None:
-        """The timeline's spans, where there is one; last, what making them took, which other requests do not."""
+        """The timeline's spans, where there is one, with that of the whole up to now, before they are made."""
         if self._timeline is None:
             return None
-        start = time.perf_counter()
-        spans = self._timeline.report()
-        return [*spans, {"name": TRACING, "track": HOST, "start": start, "end": time.perf_counter()}]
+        self._timeline.add(REQUEST, HOST, self._start, time.perf_counter())
+        return self._timeline.report()

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from swiftdiffusion.denoising.conditioning import Embedding
 from swiftdiffusion.denoising.stopwatch import Stopwatch
-from swiftdiffusion.placement import Placement
 from swiftdiffusion.request.request import LoraUse
 from swiftdiffusion.services.contracts import TEXT_ENCODER, VAE_DECODER
 from swiftdiffusion.signature import Arrays, Signature
@@ -28,8 +27,8 @@ Call = Callable[[str, Signature, Arrays], Answer]
 class TextEncoderClient:
     """Encodes prompts; the service remembers those it has seen."""
 
-    def __init__(self, call: Call, model: str, placement: Placement, timeout_s: float) -> None:
-        self._call, self._model, self._placement, self._timeout_s = call, model, placement, timeout_s
+    def __init__(self, call: Call, model: str, dtype: torch.dtype, timeout_s: float) -> None:
+        self._call, self._model, self._dtype, self._timeout_s = call, model, dtype, timeout_s
 
     def begin(self, prompts: Sequence[str], loras: Sequence[LoraUse]) -> Answer:
         """Start to encode prompts, for `read`."""
@@ -40,11 +39,10 @@ class TextEncoderClient:
         return self._call(self._model, TEXT_ENCODER, inputs)
 
     def read(self, answer: Answer, stopwatch: Stopwatch) -> list[tuple[Embedding, bool]]:
-        """Each prompt's embedding on the loop's device, and whether it came from the service's cache."""
+        """Each prompt's embedding in the UNet's number type, on the host, and if it came from the service's cache."""
         outputs = wait_for(answer, self._model, self._timeout_s)
         stopwatch.note("text_encoder", self._model, *outputs["ran"])
-        hidden = torch.from_numpy(outputs["hidden"]).to(self._placement.device, self._placement.dtype)
-        pooled = torch.from_numpy(outputs["pooled"]).to(self._placement.device, self._placement.dtype)
+        hidden, pooled = (torch.from_numpy(outputs[name]).to(self._dtype) for name in ("hidden", "pooled"))
         embeddings = [Embedding(*pair) for pair in zip(hidden, pooled, strict=True)]
         return list(zip(embeddings, outputs["cached"].tolist(), strict=True))
 

@@ -29,6 +29,7 @@ from swiftdiffusion.controlnets.attachment import Attachment, Subject, Terms
 from swiftdiffusion.controlnets.ipc_link import IpcLink
 from swiftdiffusion.controlnets.mailbox import Form, MailboxPool
 from swiftdiffusion.controlnets.messages import IPC
+from swiftdiffusion.controlnets.prompts import written
 from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.networks.controlnet import ControlNet
 from swiftdiffusion.placement import DTYPES, Placement
@@ -112,7 +113,9 @@ def push_once(call: Call, form: Form, pool: MailboxPool, expected: Tensor) -> Pu
     start = time.perf_counter()
     attachment = Attachment(call, NAME, NAME, make_subject(form, 2 * STEPS), Terms(transport=IPC), pool)
     try:
-        attachment.hand_over(NO_PROMPTS, lambda: None)
+        attachment.offer(lambda: None)
+        with written(NO_PROMPTS) as prompts:
+            attachment.hand_over(prompts)
         link = attachment.wait(lambda: None)
         attached = time.perf_counter()
         assert isinstance(link, IpcLink)

@@ -30,7 +30,7 @@ it has are kept, so that several calls fill one file. grid.png is drawn at the e
 """
 
 
-TRACED = 2  # requests of a row whose spans are asked for, after those that are timed
+TRACED = 5  # requests of a row whose spans are asked for, after those that are timed
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -150,5 +150,5 @@ def measure_row(
     row = summarise(answered, repository.count_gpus(chosen[0].get("controlnets", [])))
     row |= {"cold_files": options.cold_files, "output_format": options.output_format}
     if system == OURS:
-        row["outside"] = measure_outside(server, list(islice(drawn, TRACED)))
+        row["outside"] = measure_outside(server, list(islice(drawn, TRACED)), answered)
     return row

@@ -1,4 +1,8 @@
-"""How much of a request is spent outside the networks: Triton, calls between models, codecs, Python, waiting."""
+"""How much of a request is spent outside the networks: Triton, calls between models, codecs, Python, waiting.
+
+What the lane does is looked at in requests that are traced, and what is before and after it in others: telling the
+spans takes time, which those do not.
+"""
 
 from __future__ import annotations
 
@@ -8,83 +12,76 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
-from benchmarks.serving.client import Reply, ask_in_turn
+from benchmarks.serving.client import ask_in_turn
+from benchmarks.serving.load import Answered
 from benchmarks.serving.systems import MODELS, OURS, Request
 from launch.problems import LaunchError
 from launch.server import Server
-from swiftdiffusion.denoising.stopwatch import HOST, TRACING
+from swiftdiffusion.denoising.stopwatch import HOST, REQUEST
 
 # Spans of what the request is for. "loras" is the patch. Those of the other models are whole calls as these see them:
 # "text_encoder" with its tokenizers, "vae_decoder" with the pixels' way to the host.
 NETWORKS = ("text_encoder", "unet_encoder", "unet_decoder", "scheduler", "loras", "controlnet_prepare", "controlnet",
             "vae_decoder")  # fmt: skip
-ARRIVING, BETWEEN, ANSWERING = "arriving", "between stages", "answering"
-"""Idle time that no stage of the lane covers: before its first one (client, Triton, checking the request and decoding
-its reference images), between them, and after its last one (encoding the picture, Triton, client)."""
+AROUND, BETWEEN = "around the lane", "between stages"
+"""Time before and after the lane's own (client, Triton, checking the request, encoding the picture), and idle time of
+the lane that no stage covers."""
 
 Spans = Sequence[tuple[float, float]]
 
 
-def measure_outside(server: Server, requests: list[Request]) -> dict[str, Any]:
+def measure_outside(server: Server, requests: list[Request], answered: Sequence[Answered]) -> dict[str, Any]:
     """Ask for the spans of some requests, and average.
 
+    Args:
+        server: serves our system.
+        requests: to be traced.
+        answered: others of the same kind, which were not.
+
     Returns:
-        `share` of the client's time in which no network ran anywhere, `seconds` of it, and these by the stage of the
-        lane that they are in (`parts`); without what making the spans took. Raises LaunchError where a request fails.
+        `share` of the client's time in which no network ran anywhere, `seconds` of it, these by the stage of the lane
+        that they are in (`parts`), and how many were traced. Raises LaunchError where a request fails.
     """
     replies = ask_in_turn(server.grpc_url, MODELS[OURS], [{**request, "trace": [True]} for request in requests])
     for reply in replies:
         if reply.failure:
             raise LaunchError(f"a traced request failed: {reply.failure}")
-    idle = [measure_idle(reply) for reply in replies]
-    outside = [sum(parts.values()) for parts in idle]
-    shares = [
-        seconds / (reply.seconds - measure_tracing(reply)) for seconds, reply in zip(outside, replies, strict=True)
-    ]
-    names = sorted({name for parts in idle for name in parts}, key=lambda name: -sum(parts[name] for parts in idle))
+    return summarise_outside([reply.info["spans"] for reply in replies], answered)
+
+
+def summarise_outside(traced: Sequence[Sequence[Mapping[str, Any]]], answered: Sequence[Answered]) -> dict[str, Any]:
+    """`measure_outside` of requests' spans."""
+    idle = [measure_idle(spans) for spans in traced]
+    names = {name for parts in idle for name in parts}
+    parts = {name: fmean(parts[name] for parts in idle) for name in names}
+    parts[AROUND] = fmean(one.seconds - one.info["seconds"]["total"] for one in answered)
+    seconds = sum(parts.values())
     return {
-        "share": round(fmean(shares), 4),
-        "seconds": round(fmean(outside), 5),
-        "parts": {name: round(fmean(parts[name] for parts in idle), 5) for name in names},
-        "requests": len(replies),
+        "share": round(seconds / fmean(one.seconds for one in answered), 4),
+        "seconds": round(seconds, 5),
+        "parts": {name: round(parts[name], 5) for name in sorted(parts, key=lambda name: -parts[name])},
+        "requests": len(traced),
     }
 
 
-def measure_idle(reply: Reply) -> Counter[str]:
-    """Seconds of a traced request in which no network ran and no spans were made, by the lane's stage."""
-    spans = reply.info["spans"]
-    stages = [
-        (span["start"], span["end"], span["name"])
-        for span in spans
-        if span["track"] == HOST and span["name"] != TRACING
-    ]
-    first = min((start for start, _, _ in stages), default=reply.received)
-    last = max((end for _, end, _ in stages), default=reply.received)
+def measure_idle(spans: Sequence[Mapping[str, Any]]) -> Counter[str]:
+    """Seconds of a traced request's time in the lane in which no network ran, by the lane's stage."""
+    on_host = [(span["start"], span["end"], span["name"]) for span in spans if span["track"] == HOST]
+    [(first, last)] = [(start, end) for start, end, name in on_host if name == REQUEST]
+    stages = [stage for stage in on_host if stage[2] != REQUEST]
     idle: Counter[str] = Counter()
-    for start, end in find_gaps(find_busy(spans), reply.sent, reply.received):
+    for start, end in find_gaps(find_busy(spans), first, last):
         inside = {edge for stage in stages for edge in stage[:2] if start < edge < end}
         for begin, stop in pairwise(sorted({start, end, *inside})):
             around = [stage for stage in stages if stage[0] <= begin and stop <= stage[1]]
-            if around:
-                name = min(around, key=lambda stage: stage[1] - stage[0])[2]
-            else:
-                name = ARRIVING if stop <= first else ANSWERING if begin >= last else BETWEEN
+            name = min(around, key=lambda stage: stage[1] - stage[0])[2] if around else BETWEEN
             idle[name] += stop - begin
     return idle
 
 
 def find_busy(spans: Iterable[Mapping[str, Any]]) -> Spans:
-    """Start and end of each span in which a network ran, where it ran, or in which the spans were made."""
-    return [
-        (span["start"], span["end"])
-        for span in spans
-        if (span["name"] in NETWORKS and span["track"] != HOST) or span["name"] == TRACING
-    ]
-
-
-def measure_tracing(reply: Reply) -> float:
-    """Seconds that making the spans took, which only a traced request does."""
-    return sum(span["end"] - span["start"] for span in reply.info["spans"] if span["name"] == TRACING)
+    """Start and end of each span in which a network ran, where it ran."""
+    return [(span["start"], span["end"]) for span in spans if span["name"] in NETWORKS and span["track"] != HOST]
 
 
 def find_gaps(spans: Spans, start: float, end: float) -> Spans:

@@ -37,6 +37,7 @@ from launch.problems import LaunchError
 from launch.progress import Progress
 from swiftdiffusion.controlnets.attachment import Attachment, Terms
 from swiftdiffusion.controlnets.mailbox import Form, MailboxPool
+from swiftdiffusion.controlnets.prompts import written
 from swiftdiffusion.errors import Unavailable
 from swiftdiffusion.networks.weight_files import count_weights
 
@@ -260,7 +261,9 @@ def test_the_data_paths_process_takes_requests_and_needs_gpus_for_more():
     pool = MailboxPool(1)
     with start_service("cpu", SMALL, 4) as call:
         attachment = Attachment(call, "ready", "ready", make_subject(SMALL, 4), Terms(), pool)
-        attachment.hand_over(NO_PROMPTS, lambda: None)
+        attachment.offer(lambda: None)
+        with written(NO_PROMPTS) as prompts:
+            attachment.hand_over(prompts)
         assert attachment.wait(lambda: None).transport == "bls"
         attachment.close()
         with pytest.raises(Unavailable, match=r"'ready' cannot share memory with the lane.*offers no memory"):

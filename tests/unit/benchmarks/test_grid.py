@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 
 from benchmarks.bars import Bar
-from benchmarks.grid.outside import ANSWERING, ARRIVING, BETWEEN, find_busy, find_gaps, measure_idle, measure_tracing
+from benchmarks.grid.outside import AROUND, BETWEEN, find_busy, find_gaps, measure_idle, summarise_outside
 from benchmarks.grid.promises import judge
 from benchmarks.grid.results import draw_rows, format_rows, order
 from benchmarks.grid.rows import describe_row, is_same, summarise
 from benchmarks.runs import GrowingReport
-from benchmarks.serving.client import Reply
 from benchmarks.serving.load import Answered
 from benchmarks.serving.systems import BEST, OURS, STOCK, AddOns
 from commands.benchmark import parse_options, work
@@ -44,6 +43,7 @@ def test_gaps_are_what_nothing_covers():
 
 def test_only_where_a_network_ran_counts_as_inside():
     spans = [
+        {"name": "request", "track": "lane", "start": 0.0, "end": 10.0},
         {"name": "unet_encoder", "track": "lane", "start": 0.0, "end": 9.0},  # the host's time to enqueue it
         {"name": "unet_encoder", "track": "cuda:0", "start": 1.0, "end": 3.0},
         {"name": "controlnet", "track": "edges on cuda:1", "start": 2.0, "end": 4.0},
@@ -52,42 +52,45 @@ def test_only_where_a_network_ran_counts_as_inside():
         {"name": "vae_decoder", "track": "vae_decoder", "start": 5.0, "end": 6.0},
     ]
     assert sorted(find_busy(spans)) == [(1.0, 3.0), (2.0, 4.0), (5.0, 6.0)]
-    assert measure_idle(Reply(0.0, 10.0, {"spans": spans})).total() == pytest.approx(6.0)
+    assert measure_idle(spans).total() == pytest.approx(6.0)
+
+
+IDLE = [
+    {"name": "request", "track": "lane", "start": 0.5, "end": 9.0},
+    {"name": "text_encoder", "track": "lane", "start": 1.0, "end": 3.0},
+    {"name": "text_encoder", "track": "text_encoder", "start": 1.5, "end": 2.0},
+    {"name": "controlnet_attach", "track": "lane", "start": 3.5, "end": 4.0},
+    {"name": "vae_decoder", "track": "lane", "start": 4.0, "end": 8.0},
+    {"name": "waiting", "track": "lane", "start": 7.0, "end": 7.5},  # the narrower one tells more
+    {"name": "vae_decoder", "track": "vae_decoder", "start": 4.0, "end": 7.0},
+]
 
 
 def test_idle_time_is_told_by_the_stage_that_it_is_in():
-    spans = [
-        {"name": "text_encoder", "track": "lane", "start": 1.0, "end": 3.0},
-        {"name": "text_encoder", "track": "text_encoder", "start": 1.5, "end": 2.0},
-        {"name": "controlnet_attach", "track": "lane", "start": 3.5, "end": 4.0},
-        {"name": "vae_decoder", "track": "lane", "start": 4.0, "end": 8.0},
-        {"name": "waiting", "track": "lane", "start": 7.0, "end": 7.5},  # the narrower one tells more
-        {"name": "vae_decoder", "track": "vae_decoder", "start": 4.0, "end": 7.0},
-    ]
-    assert measure_idle(Reply(0.0, 10.0, {"spans": spans})) == {
-        ARRIVING: 1.0,
+    assert measure_idle(IDLE) == {
         "text_encoder": 1.5,
-        BETWEEN: 0.5,
+        BETWEEN: 2.0,  # before the first and after the last one too
         "controlnet_attach": 0.5,
         "waiting": 0.5,
         "vae_decoder": 0.5,
-        ANSWERING: 2.0,
     }
-    assert measure_idle(Reply(0.0, 1.0, {"spans": []})) == {ARRIVING: 1.0}
+    assert measure_idle([{"name": "request", "track": "lane", "start": 1.0, "end": 2.0}]) == {BETWEEN: 1.0}
 
 
-def test_making_the_spans_is_no_part_of_a_request():
-    spans = [
-        {"name": "vae_decoder", "track": "vae_decoder", "start": 4.0, "end": 7.0},
-        {"name": "tracing", "track": "lane", "start": 8.0, "end": 9.5},
-    ]
-    reply = Reply(0.0, 10.0, {"spans": spans})
-    assert measure_idle(reply).total() == 5.5
-    assert measure_tracing(reply) == 1.5
+def test_what_telling_the_spans_takes_is_no_part_of_a_request():
+    answered = [Answered(seconds, {"seconds": {"total": seconds - 0.6, "waiting": 0.3}}) for seconds in (10.0, 12.0)]
+    outside = summarise_outside([IDLE, IDLE], answered)
+    assert outside["parts"] == {
+        BETWEEN: 2.0, "text_encoder": 1.5, AROUND: 0.6, "controlnet_attach": 0.5, "waiting": 0.5, "vae_decoder": 0.5,
+    }  # fmt: skip
+    assert list(outside["parts"])[:3] == [BETWEEN, "text_encoder", AROUND]
+    assert outside["seconds"] == 5.6
+    assert outside["share"] == pytest.approx(5.6 / 11, abs=1e-4)
+    assert outside["requests"] == 2
 
 
 def make_outside(share: float) -> dict[str, Any]:
-    return {"share": share, "seconds": 0.05, "parts": {"arriving": 0.03, "vae_decoder": 0.02}, "requests": 2}
+    return {"share": share, "seconds": 0.05, "parts": {"around the lane": 0.03, "vae_decoder": 0.02}, "requests": 2}
 
 
 def test_bars_compare_the_best_rows():

@@ -18,6 +18,7 @@ from swiftdiffusion.controlnets import session as session_module
 from swiftdiffusion.controlnets.attachment import Attachment, Subject, Terms
 from swiftdiffusion.controlnets.mailbox import Form, MailboxPool
 from swiftdiffusion.controlnets.messages import ALIVE, BLS, READY, News, Offer
+from swiftdiffusion.controlnets.prompts import written
 from swiftdiffusion.controlnets.words import create_page
 from swiftdiffusion.denoising.conditioning import blank
 from swiftdiffusion.errors import Cancelled, InvalidArgument, Unavailable
@@ -65,7 +66,9 @@ def make_conditioning(network, seed=0):
 
 def make_ready(attachment, network, check=lambda: None, seed=0):
     """The link of a ControlNet that was given its prompts."""
-    attachment.hand_over(make_conditioning(network, seed), check)
+    attachment.offer(check)
+    with written(make_conditioning(network, seed)) as prompts:
+        attachment.hand_over(prompts)
     return attachment.wait(check)
 
 
@@ -267,7 +270,8 @@ def test_a_process_that_is_gone_or_at_a_loss_is_noticed(network, threads, fault,
             over.wait(5)
             return None
         holder = Holder(inputs["session"][0].decode())
-        holder.take_over()
+        for _ in ("offer", "prompts"):
+            holder.take_over()
         holder.send(News(READY, BLS).pack())
         threads.submit(die, holder)
         return {}

@@ -120,7 +120,5 @@ def test_guidance_split_in_two_predicts_the_same():
 
     conditioning = Conditioning(torch.tensor([[[0.5]], [[0.8]]]), torch.zeros(2, 5), torch.zeros(2, 6))
     unet = UNet(guided, decode)
-    halves = [
-        Branch(unet, conditioning.take(rows, torch.device("cpu")), [], rows) for rows in (slice(0, 1), slice(1, 2))
-    ]
+    halves = [Branch(unet, conditioning.take(rows), [], rows) for rows in (slice(0, 1), slice(1, 2))]
     assert torch.equal(run(branches=halves), run(branches=[Branch(unet, conditioning, [])]))
