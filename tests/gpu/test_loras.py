@@ -37,7 +37,7 @@ class Bench:
         placement = Placement(torch.device(device), dtype)
         encoder, decoder = load_unet(WEIGHTS / "pipeline", dtype)
         self.engines = [make_engine(engine, network, placement) for network in (encoder, decoder)]
-        self.patcher = Patcher({"unet": self.engines}, placement, pristine_on_host)
+        self.patcher = Patcher({"unet": self.engines}, [placement], pristine_on_host)
         targets = Targets.read(WEIGHTS / "pipeline")
         self.loader = LoraLoader(FolderStore(WEIGHTS / "loras"), targets, ("unet",), device)
 
