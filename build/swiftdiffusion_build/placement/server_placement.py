@@ -61,7 +61,7 @@ class ServerPlacement:
                 if named.setdefault(model, name) != name:
                     raise InvalidArgument(
                         f"controlnets.{named[model]} and controlnets.{name} would both have a model {model!r}; "
-                        "allowed: another folder's name, or one GPU for the first"
+                        "allowed: another folder's name, or one GPU for the ControlNet that has several"
                     )
 
     def controlnet_models(self, name: str) -> dict[str, Gpus]:

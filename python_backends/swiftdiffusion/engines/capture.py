@@ -84,7 +84,7 @@ class Capture:
 
 
 def flatten(inputs: Iterable[Any]) -> list[Any]:
-    """What is in nested tuples and lists, as torch's ``tree_flatten`` does, which takes ten times as long."""
+    """What is in nested tuples and lists, as torch's ``tree_flatten`` does, in a fraction of its time."""
     leaves: list[Any] = []
     for value in inputs:
         if isinstance(value, (tuple, list)):

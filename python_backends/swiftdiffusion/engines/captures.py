@@ -55,7 +55,7 @@ class Captures:
                 kept.capture.forget()
 
     def _drop(self, most: int) -> None:
-        if len(self._kept) <= most:
-            return
-        for kept in [kept for kept in self._kept if not kept.lent][: max(0, len(self._kept) - most)]:
-            self._kept.remove(kept)
+        too_many = len(self._kept) - most
+        if too_many > 0:
+            for kept in [kept for kept in self._kept if not kept.lent][:too_many]:
+                self._kept.remove(kept)

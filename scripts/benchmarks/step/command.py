@@ -152,9 +152,10 @@ def count_gpus(options: argparse.Namespace) -> int:
     import torch
 
     there = torch.cuda.device_count()
-    if (options.gpus or 1) > max(there, 1):
-        raise LaunchError(f"--gpus is {options.gpus}, but torch sees {there}; allowed here: 1 to {there}")
-    return options.gpus or there
+    most = max(there, 1)
+    if options.gpus and options.gpus > most:
+        raise LaunchError(f"--gpus is {options.gpus}, but torch sees {there}; allowed here: 1 to {most}")
+    return options.gpus or most
 
 
 def make_settings(options: argparse.Namespace) -> Settings:
