@@ -15,13 +15,13 @@ class Patch(Protocol):
     """A patch ready to run, as often as wanted."""
 
     def run(self) -> None:
-        """Write the live weights, in order with what the current stream has."""
+        """Write the live weights, in order with what their device's current stream has."""
 
 
 def prepare_patch(patches: Sequence[WeightPatch]) -> Patch:
     """Do all that can be done before the weights are written.
 
-    On a GPU this builds the kernel's tables, on the current stream and without waiting for it; `run` is then one
+    On a GPU this builds the kernel's tables, on its current stream and without waiting for it; `run` is then one
     launch (one more for each further dtype, and for weights whose sizes are no multiples of 8).
 
     Args:

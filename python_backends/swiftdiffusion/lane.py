@@ -110,7 +110,7 @@ class Lane:
         placements = [placement, *choose_second(configuration.second_gpu, placement)]
         self._unets = UNets(folder, configuration, placements)
         self._advance = make_engine("torch" if kind == "torch" else "auto", Advance(), placement, captures=captures)
-        self._patcher = Patcher({"unet": self._unets.patched}, placement, configuration.pristine_weights == "host")
+        self._patcher = Patcher({"unet": self._unets.patched}, placements, configuration.pristine_weights == "host")
         self._loader = LoraLoader(
             open_store(configuration),
             Targets.read(folder),

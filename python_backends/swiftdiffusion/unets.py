@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from swiftdiffusion.adapters.mirror import Mirror
 from swiftdiffusion.adapters.prepared import LiveEngine
 from swiftdiffusion.denoising.branch import UNet, join
 from swiftdiffusion.denoising.conditioning import Conditioning, blank
@@ -43,7 +42,7 @@ class UNets:
     """The UNet on each of a lane's GPUs.
 
     With a second GPU, a guided picture's negative half is predicted there (latent parallelism, arXiv 2407.02031,
-    section 4.3). The weights there follow those of the first: what LoRAs change is computed once and copied.
+    section 4.3).
     """
 
     def __init__(self, folder: Path, configuration: NetworkConfiguration, placements: Sequence[Placement]) -> None:
@@ -67,11 +66,8 @@ class UNets:
 
     @property
     def patched(self) -> list[LiveEngine]:
-        """The engines whose weights LoRAs are patched into; those on a second GPU follow."""
-        first, *others = self._twins
-        if not others:
-            return [first.encoder, first.decoder]
-        return [Mirror(first.encoder, others[0].encoder), Mirror(first.decoder, others[0].decoder)]
+        """The engines whose weights LoRAs are patched into."""
+        return [engine for twin in self._twins for engine in (twin.encoder, twin.decoder)]
 
     def count_residuals(self, batch: int, height: int, width: int) -> int:
         """How many values a ControlNet gives in a step for samples [batch, 4, height, width]."""

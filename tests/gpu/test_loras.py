@@ -1,22 +1,30 @@
-"""LoRAs on a GPU: written in place by one launch, beside a stream that runs, and gone without a trace."""
+"""LoRAs on a GPU, or two: written in place by one launch, beside a stream that runs, and gone without a trace."""
 
+import random
+import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from swiftdiffusion.adapters import chunk_copier
 from swiftdiffusion.adapters.copy_stream import copy_stream
 from swiftdiffusion.adapters.folder_store import FolderStore
 from swiftdiffusion.adapters.loading import LoraLoader
-from swiftdiffusion.adapters.patching import Patcher
+from swiftdiffusion.adapters.patching import PATCHES_KEPT, Patcher
+from swiftdiffusion.adapters.pending import PendingLoras
 from swiftdiffusion.adapters.targets import Targets
 from swiftdiffusion.adapters.tensor_block import TensorBlock
+from swiftdiffusion.adapters.weights import ScaledLora
 from swiftdiffusion.engines import make_engine
 from swiftdiffusion.networks.unet import load_unet
-from swiftdiffusion.placement import Placement
+from swiftdiffusion.placement import NetworkConfiguration, Placement
+from swiftdiffusion.unets import UNets
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -37,7 +45,7 @@ class Bench:
         placement = Placement(torch.device(device), dtype)
         encoder, decoder = load_unet(WEIGHTS / "pipeline", dtype)
         self.engines = [make_engine(engine, network, placement) for network in (encoder, decoder)]
-        self.patcher = Patcher({"unet": self.engines}, placement, pristine_on_host)
+        self.patcher = Patcher({"unet": self.engines}, [placement], pristine_on_host)
         targets = Targets.read(WEIGHTS / "pipeline")
         self.loader = LoraLoader(FolderStore(WEIGHTS / "loras"), targets, ("unet",), device)
 
@@ -123,3 +131,182 @@ def test_a_patch_does_not_wait_for_the_device(bench: Bench) -> None:
     assert bench.patcher.apply(loras)
     assert not marker.query(), "the host waited"
     torch.cuda.synchronize()
+
+
+TWIN_SETS = SETS | {"DoRA": (["dora"], [0.8]), "DoRA+A": (["dora", "night"], [0.6, 0.5])}
+GPUS = [torch.device("cuda:0"), torch.device("cuda:1")]
+CYCLES = 20_000_000  # about 10 ms of a GPU's time
+
+needs_two = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+
+
+@pytest.fixture
+def adapters(tmp_path: Path) -> Path:
+    """The LoRAs of `shapes`, and a DoRA."""
+    folder = Path(shutil.copytree(WEIGHTS / "loras", tmp_path / "loras"))
+    tensors = load_file(folder / "pixelated.safetensors")
+    for name in [name for name in tensors if name.startswith("unet.") and name.endswith(".lora_B.weight")]:
+        generator = torch.Generator().manual_seed(len(name))
+        lengths = 0.5 + torch.rand(tensors[name].shape[0], generator=generator)
+        tensors[name.replace(".lora_B.weight", ".lora_magnitude_vector")] = lengths.half()
+    save_file(tensors, folder / "dora.safetensors")
+    return folder
+
+
+class Twins:
+    """The UNet of `shapes` on two GPUs, a patcher for both, and a loader that brings LoRAs to the first."""
+
+    def __init__(self, adapters: Path, engine: str, pristine_on_host: bool = False) -> None:
+        placements = [Placement(gpu, torch.float16) for gpu in GPUS]
+        self.unets = UNets(WEIGHTS / "pipeline", NetworkConfiguration(engine=engine), placements)
+        self.patcher = Patcher({"unet": self.unets.patched}, placements, pristine_on_host)
+        self.loader = LoraLoader(FolderStore(adapters), Targets.read(WEIGHTS / "pipeline"), ("unet",), GPUS[0])
+
+    def begin(self, name: str) -> PendingLoras:
+        names, scales = TWIN_SETS[name]
+        return self.loader.begin([self.loader.inspect(name).file for name in names], scales, self.patcher.prepare)
+
+    def apply(self, name: str) -> None:
+        self.patcher.apply(self.begin(name).wait(60))
+
+    def weights(self) -> list[dict[str, torch.Tensor]]:
+        """Of each twin, on the host."""
+        parameters = [engine.parameters().items() for engine in self.unets.patched]
+        return [
+            {name: weight.detach().cpu().clone() for part in half for name, weight in part}
+            for half in (parameters[:2], parameters[2:])
+        ]
+
+    def predict(self) -> torch.Tensor:
+        """What a guidance batch gives, a row of each twin: enqueued, not waited for."""
+        return self.unets.warm_up(77, (1, 4, 32, 32), 128, 128)
+
+
+def same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
+    """Bit for bit."""
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@needs_two
+@pytest.mark.parametrize("engine", ["torch", "cuda_graph", "cuda_graph, pristine on the host"])
+def test_both_gpus_have_what_a_fresh_engine_has(engine: str, adapters: Path) -> None:
+    kind, _, host = engine.partition(", ")
+    twins = Twins(adapters, kind, bool(host))
+    pristine, plain = twins.weights(), twins.predict()
+    assert same(*pristine)
+    for name in ("A", "B", "DoRA", "A+B", "none", "all", "DoRA+A", "A", "none"):  # "A" from the host cache again
+        twins.apply(name)
+        fresh = Twins(adapters, kind)
+        fresh.apply(name)  # before anything is captured: it knows no other weights
+        ours, theirs = twins.weights(), fresh.weights()
+        assert same(*ours), name
+        assert same(ours[0], theirs[0]), name
+        assert same(ours[0], pristine[0]) == (name == "none")
+        prediction, expected = twins.predict(), fresh.predict()
+        torch.testing.assert_close(prediction, expected, rtol=0, atol=0.02, msg=name)
+        for row in (0, 1):
+            assert name == "none" or (prediction[row] - plain[row]).abs().max() > 0.2, name
+        fresh.loader.close()
+    assert torch.equal(twins.predict(), plain)
+    assert all(same(ours, before) for ours, before in zip(twins.weights(), pristine, strict=True))
+    twins.loader.close()
+
+
+@needs_two
+def test_a_lora_reaches_the_second_gpu_once_and_goes_with_its_patches(adapters: Path) -> None:
+    twins = Twins(adapters, "torch")
+    first = twins.loader.begin([twins.loader.inspect("night").file], [0.1]).wait(60)[0]
+    twins.patcher.apply([first])
+    there = first.weights.on(GPUS[1])
+    assert there.block.memory.device == GPUS[1]
+    assert torch.equal(there.block.memory.cpu(), first.weights.block.memory.cpu())
+    for scale in range(PATCHES_KEPT):
+        twins.patcher.prepare([ScaledLora(first.weights, 1.0 + scale)])
+        assert first.weights.on(GPUS[1]) is there
+    twins.patcher.restore()
+    for _ in range(2):  # all patches with it are forgotten
+        for scale in range(PATCHES_KEPT):
+            twins.apply("B")
+            files = [twins.loader.inspect("outline").file]
+            twins.patcher.apply(twins.loader.begin(files, [1.0 + scale]).wait(60))
+    torch.cuda.synchronize(GPUS[1])
+    held = torch.cuda.memory_allocated(GPUS[1])
+    size = there.block.memory.nbytes
+    del first, there
+    torch.cuda.synchronize(GPUS[1])
+    torch.empty(1, device=GPUS[1])  # the allocator looks at what other streams have read
+    assert torch.cuda.memory_allocated(GPUS[1]) <= held - size
+    twins.loader.close()
+
+
+@needs_two
+@pytest.mark.parametrize("engine", ["torch", "cuda_graph"])
+def test_both_gpus_patch_in_order_however_late_a_stream_is(engine: str, adapters: Path) -> None:
+    twins, draw = Twins(adapters, engine), random.Random(1)
+    expected: dict[str, torch.Tensor] = {}
+    for name in (*TWIN_SETS, "none"):
+        twins.apply(name)
+        expected[name] = twins.predict()
+        for gpu in GPUS:
+            torch.cuda.synchronize(gpu)
+    done = threading.Event()
+
+    def load_others() -> int:
+        """What other requests might: new patches all the time, so that memory comes and goes on both GPUs."""
+        churn, loads = random.Random(2), 0
+        while not done.is_set():
+            name = churn.choice(["night", "outline", "pixelated", "dora"])
+            weights = twins.loader.load(twins.loader.inspect(name).file).result(60)
+            twins.patcher.prepare([ScaledLora(weights, churn.uniform(0.1, 1.0))])
+            loads += 1
+        return loads
+
+    def delay() -> None:
+        gpu = draw.choice(GPUS)
+        with torch.cuda.device(gpu):
+            if draw.random() < 0.5:
+                torch.cuda._sleep(CYCLES)
+            else:
+                with copy_stream(gpu).use():
+                    torch.cuda._sleep(CYCLES)
+
+    predictions = []
+    with ThreadPoolExecutor(1) as thread:
+        others = thread.submit(load_others)
+        try:
+            for _ in range(60):
+                name = draw.choice(list(TWIN_SETS))
+                delay()
+                loras = twins.begin(name).wait(60)
+                delay()
+                twins.patcher.apply(loras)
+                predictions.append((name, twins.predict()))
+        finally:
+            done.set()
+        assert others.result(60) > 0
+    wrong = [(number, name) for number, (name, ours) in enumerate(predictions) if not torch.equal(ours, expected[name])]
+    assert not wrong
+    twins.loader.close()
+
+
+@needs_two
+def test_a_patch_waits_for_its_factors_on_the_second_gpu(adapters: Path) -> None:
+    twins = Twins(adapters, "cuda_graph")
+    twins.apply("A")
+    expected = twins.predict()
+    twins.apply("none")
+    plain = twins.predict()
+    others = [name for name in TWIN_SETS if name not in ("A", "none")]
+    for name in others:  # so that the patch is built anew, from factors that are copied anew
+        twins.apply(name)
+    twins.apply("none")
+    with copy_stream(GPUS[1]).use():
+        torch.cuda._sleep(25 * CYCLES)
+        late = torch.cuda.Event()
+        late.record()
+    twins.apply("A")
+    assert not late.query(), "the host waited"
+    prediction = twins.predict()
+    assert torch.equal(prediction, expected)
+    assert not torch.equal(prediction, plain)
+    twins.loader.close()

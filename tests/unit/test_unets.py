@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from shapes.checkpoint import pipeline_folder
+from shapes.checkpoint import lora_file, pipeline_folder
+from swiftdiffusion.adapters.folder_store import FolderStore
+from swiftdiffusion.adapters.loading import LoraLoader
+from swiftdiffusion.adapters.patching import Patcher
+from swiftdiffusion.adapters.targets import Targets
 from swiftdiffusion.configuration import Location
 from swiftdiffusion.controlnets.catalogue import Catalogue
 from swiftdiffusion.engines.torch_engine import TorchEngine
@@ -37,6 +41,35 @@ def asked(monkeypatch):
 def test_every_engine_is_asked_for_its_share(placements, guided, wanted, asked):
     UNets(pipeline_folder(), NetworkConfiguration(engine="torch"), placements).require_size(guided, 128, 96)
     assert asked == wanted
+
+
+class Guided:
+    """The UNet of `shapes`, patched with LoRAs, and what it predicts of a guidance batch."""
+
+    def __init__(self, *placements):
+        self.unets = UNets(pipeline_folder(), NetworkConfiguration(engine="torch"), placements)
+        self.patcher = Patcher({"unet": self.unets.patched}, placements)
+
+    def predict(self, *loras):
+        self.patcher.apply(loras)
+        return self.unets.warm_up(77, (1, 4, 16, 16), 64, 64).clone()
+
+
+def test_both_twins_have_the_loras():
+    folder = lora_file("night").parent
+    loader = LoraLoader(FolderStore(folder), Targets.read(pipeline_folder()))
+    files = [loader.inspect(name).file for name in ("night", "hatching")]
+    night, hatching = loader.begin(files, [0.9, -0.5]).wait(60)
+    loader.close()
+    twins, whole = Guided(CPU, CPU), Guided(CPU)
+    plain = twins.predict()
+    for loras in ((night,), (night, hatching), (hatching,)):
+        ours = twins.predict(*loras)
+        assert torch.equal(ours, Guided(CPU, CPU).predict(*loras))
+        torch.testing.assert_close(ours, whole.predict(*loras), rtol=1e-4, atol=1e-5)
+        for row in (0, 1):  # one of each twin
+            assert (ours[row] - plain[row]).abs().max() > 1e-2
+    assert torch.equal(twins.predict(), plain)
 
 
 def test_what_an_engine_was_not_made_for_is_refused_before_any_work(asked, tmp_path):

@@ -40,7 +40,7 @@ class GroupedPatch:
         self._read = list({part.untyped_storage().data_ptr(): part for part in parts if part.is_cuda}.values())
 
     def run(self) -> None:
-        """Write the live weights, on the current stream."""
+        """Write the live weights, on their device's current stream."""
         for tensor in self._read:
             tensor.record_stream(torch.cuda.current_stream(tensor.device))
         for launch in self._launches:
@@ -76,7 +76,8 @@ class _Launch:
 
     def run(self) -> None:
         """Enqueue."""
-        patch_tile[(len(self._tables[0]),)](*self._tables, **self._options)
+        with torch.cuda.device_of(self._tables[0]):  # where it is not the current one: Triton launches there
+            patch_tile[(len(self._tables[0]),)](*self._tables, **self._options)
 
 
 def _describe_term(term: Term) -> tuple[int, ...]:

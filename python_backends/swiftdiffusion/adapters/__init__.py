@@ -15,6 +15,7 @@ The life of one LoRA:
    up. `cache` keeps the recent ones. `pending` is what a request asks and waits on, `bounded` decides
    before which step.
 5. `patching` prepares (`prepared`), still on the loader's thread, what computes base + Σ delta from
-   `pristine` weights and `factors` (`dora` knows of lengths), and enqueues it between two steps. It
-   stays for the next request, or is taken out again.
+   `pristine` weights and `factors` (`dora` knows of lengths), and enqueues it between two steps, on
+   each GPU that holds the weights: `weights` go to a second one in one copy. It stays for the next
+   request, or is taken out again.
 """

@@ -47,9 +47,9 @@ class Mark:
             self._event.synchronize()
 
     def wait_on_device(self) -> None:
-        """Have the current stream wait, without waiting here."""
+        """Have the device's current stream wait, without waiting here."""
         if self._event is not None:
-            self._event.wait()
+            self._event.wait(torch.cuda.current_stream(self._event.device))
 
 
 @cache

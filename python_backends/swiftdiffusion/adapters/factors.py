@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -22,10 +21,3 @@ class Factors:
     up: Tensor | None
     strength: float
     magnitude: Tensor | None = None
-
-    def on(self, device: torch.device) -> Factors:
-        """The same on a device; these where they lie there."""
-        if self.down.device == device:
-            return self
-        up, magnitude = (None if part is None else part.to(device) for part in (self.up, self.magnitude))
-        return Factors(self.down.to(device), up, self.strength, magnitude)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from swiftdiffusion.adapters.copy_stream import copy_stream
 from swiftdiffusion.adapters.dora import compute_gain, scale_rows
-from swiftdiffusion.adapters.factors import Factors
 from swiftdiffusion.adapters.prepared import LiveEngine, PreparedPatch, Slot
 from swiftdiffusion.adapters.pristine import PristineWeights
 from swiftdiffusion.adapters.store import AdapterFile
@@ -26,7 +25,7 @@ PATCHES_KEPT = 4  # a request's sets while its LoRAs arrive, and the restoring; 
 
 LoraSet = tuple[tuple[AdapterFile, float], ...]  # files and scales
 CPU = Placement(torch.device("cpu"), torch.float32)
-Terms = Mapping[Slot, Sequence[tuple[Factors, float]]]
+Uses = Mapping[Slot, Sequence[ScaledLora]]  # what each is to have
 
 
 class Patcher:
@@ -36,23 +35,29 @@ class Patcher:
     and kept, so that neither order nor history leaves a trace: after any sequence, the weights are
     bit for bit those of a fresh engine given the last set.
 
-    `engines` are those that together make up each network (the UNet's two halves, say). A parameter
-    that several of them hold is patched in each. `prepare` is for any thread, the rest for the one
-    that runs the engines: what it does is only enqueued, between the calls around it.
+    `engines` are those that together make up each network (the UNet's two halves, say, on each of two
+    GPUs). A parameter that several of them hold is patched in each, on its own device: a LoRA is copied
+    there once, and the same launch gives the same bits. `prepare` is for any thread, the rest for the
+    one that runs the engines: what it does is only enqueued, between the calls around it.
     """
 
     def __init__(
-        self, engines: Mapping[str, Sequence[LiveEngine]], placement: Placement = CPU, pristine_on_host: bool = False
+        self,
+        engines: Mapping[str, Sequence[LiveEngine]],
+        placements: Sequence[Placement] = (CPU,),
+        pristine_on_host: bool = False,
     ) -> None:
         """Args: the engines by network, where their weights lie, and whether the pristine copies are on the host."""
         self._slots: dict[tuple[str, str], list[Slot]] = defaultdict(list)
         for network, parts in engines.items():
             for engine in parts:
                 for name in engine.parameters():
-                    self._slots[network, canonical_name(name)].append(Slot(engine, name))
+                    slot = Slot(engine, name, network, canonical_name(name))
+                    self._slots[network, slot.parameter].append(slot)
         self._networks = tuple(engines)
-        self._device = placement.device
-        compile_patch(placement.device, placement.dtype)
+        self._kinds = {placement.device.type for placement in placements}
+        for placement in placements:
+            compile_patch(placement.device, placement.dtype)
         self._pristine = PristineWeights(pristine_on_host)
         self._prepared: OrderedDict[LoraSet | frozenset[Slot], PreparedPatch] = OrderedDict()
         self._lock = threading.RLock()
@@ -74,7 +79,7 @@ class Patcher:
         Raises `Internal` for a parameter that no engine holds.
         """
         with self._lock:
-            patch = self._remember(tuple(lora.key for lora in loras), self._gather(loras))
+            patch = self._remember(tuple(lora.key for lora in loras), lambda: self._gather(loras))
             self._prepare_restoring(patch.slots)  # the next request will want it
             return patch
 
@@ -119,57 +124,56 @@ class Patcher:
     def _prepare_restoring(self, slots: frozenset[Slot]) -> PreparedPatch:
         with self._lock:
             in_order = (slot for group in self._slots.values() for slot in group)  # one layout, one table of tiles
-            return self._remember(slots, {slot: () for slot in in_order if slot in slots})
+            return self._remember(slots, lambda: {slot: () for slot in in_order if slot in slots})
 
-    def _gather(self, loras: Sequence[ScaledLora]) -> Terms:
-        terms: dict[Slot, list[tuple[Factors, float]]] = defaultdict(list)
+    def _gather(self, loras: Sequence[ScaledLora]) -> Uses:
+        uses: dict[Slot, list[ScaledLora]] = defaultdict(list)
         for lora in loras:
             for network in self._networks:
-                for parameter, factors in lora.weights.networks.get(network, {}).items():
+                for parameter in lora.weights.networks.get(network, ()):
                     slots = self._slots.get((network, parameter))
                     if not slots:
                         raise Internal(
                             f"No engine of {network} holds {parameter}, which LoRA {lora.key[0].name!r} has."
                         )
                     for slot in slots:
-                        terms[slot].append((factors, lora.scale))
-        return terms
+                        uses[slot].append(lora)
+        return uses
 
-    def _remember(self, key: LoraSet | frozenset[Slot], terms: Terms) -> PreparedPatch:
+    def _remember(self, key: LoraSet | frozenset[Slot], gather: Callable[[], Uses]) -> PreparedPatch:
         if key not in self._prepared:
-            self._prepared[key] = self._build(terms)
+            self._prepared[key] = self._build(gather())
         self._prepared.move_to_end(key)
         while len(self._prepared) > PATCHES_KEPT:
             self._prepared.popitem(last=False)
         return self._prepared[key]
 
     @torch.no_grad()
-    def _build(self, terms: Terms) -> PreparedPatch:
+    def _build(self, uses: Uses) -> PreparedPatch:
         by_device: dict[torch.device, list[tuple[Slot, Tensor]]] = defaultdict(list)
-        for slot in terms:
+        for slot in uses:
             live = slot.engine.parameters()[slot.name].detach()
-            if live.device.type != self._device.type:
+            if live.device.type not in self._kinds:
                 raise Internal(f"The engine of {slot.name!r} cannot change it; a plan must be built to be refitted.")
             by_device[live.device].append((slot, live))
         patches, marks = [], []
         for device, weights in by_device.items():
             with copy_stream(device).use():
-                described = [_describe(live, self._pristine.keep(slot, live), terms[slot]) for slot, live in weights]
-                patches.append(prepare_patch(described))
+                changes = [self._describe(slot, live, uses[slot]) for slot, live in weights]
+                patches.append(prepare_patch(changes))
             marks.append(copy_stream(device).mark())
-        return PreparedPatch(terms, patches, marks)
+        return PreparedPatch(uses, patches, marks)
 
-
-def _describe(target: Tensor, pristine: Tensor, uses: Sequence[tuple[Factors, float]]) -> WeightPatch:
-    """What the kernel is to do for one weight."""
-    device = target.device
-    gain: Tensor | None = None
-    terms: list[Term] = []
-    for factors, scale in uses:
-        here = factors.on(device)
-        terms.append(Term(here.down, here.up, scale * here.strength))
-        if here.magnitude is not None:
-            own = compute_gain(here, scale, pristine)
-            terms = [scale_rows(term, own) for term in terms]
-            gain = own if gain is None else gain * own
-    return WeightPatch(target, pristine, tuple(terms), gain)
+    def _describe(self, slot: Slot, live: Tensor, loras: Sequence[ScaledLora]) -> WeightPatch:
+        """What the kernel is to do for one weight."""
+        pristine = self._pristine.keep(slot, live)
+        gain: Tensor | None = None
+        terms: list[Term] = []
+        for lora in loras:
+            factors = lora.weights.on(live.device).networks[slot.network][slot.parameter]
+            terms.append(Term(factors.down, factors.up, lora.scale * factors.strength))
+            if factors.magnitude is not None:
+                own = compute_gain(factors, lora.scale, pristine)
+                terms = [scale_rows(term, own) for term in terms]
+                gain = own if gain is None else gain * own
+        return WeightPatch(live, pristine, tuple(terms), gain)

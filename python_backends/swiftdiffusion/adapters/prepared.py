@@ -22,23 +22,25 @@ class LiveEngine(Protocol):
 
 
 class Slot(NamedTuple):
-    """One parameter of one engine, under the engine's own name for it."""
+    """One parameter of one engine, under the engine's own name for it and under the one that LoRAs' layers have."""
 
     engine: LiveEngine
     name: str
+    network: str
+    parameter: str  # canonical
 
 
 class PreparedPatch:
     """New values for some parameters, computed when it is run."""
 
     def __init__(self, slots: Iterable[Slot], patches: Sequence[Patch], marks: Sequence[Mark]) -> None:
-        """Args: the parameters, what writes them on each device, and when that can begin."""
+        """Args: the parameters, what writes them on each device, and when that can begin there."""
         self.slots = frozenset(slots)
         self._patches = patches
         self._marks = marks
 
     def run(self) -> None:
-        """Enqueue on the current stream."""
+        """Enqueue on each device's current stream."""
         for mark in self._marks:
             mark.wait_on_device()
         for patch in self._patches:

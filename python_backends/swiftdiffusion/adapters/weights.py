@@ -3,12 +3,15 @@
 import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+import torch
+
 from swiftdiffusion.adapters.algorithms import ALGORITHMS
 from swiftdiffusion.adapters.chunk_copier import ChunkCopier
+from swiftdiffusion.adapters.copy_stream import copy_stream
 from swiftdiffusion.adapters.factors import Factors
 from swiftdiffusion.adapters.layout import LoraLayer, LoraLayout
 from swiftdiffusion.adapters.safetensors_file import Header, MalformedFileError
@@ -25,6 +28,23 @@ class LoraWeights:
     layers: Sequence[LoraLayer]
     strengths: Sequence[float]  # alpha / rank of each layer
     block: TensorBlock
+    _elsewhere: dict[torch.device, "LoraWeights"] = field(default_factory=dict, init=False, repr=False)
+
+    def on(self, device: torch.device) -> "LoraWeights":
+        """The same on a device: these where they lie there, else a copy that lives as long as these.
+
+        The copy is made in one piece when it is first asked for, enqueued on the `copy_stream` of both devices.
+        """
+        home = self.block.memory.device
+        if device == home:
+            return self
+        if device not in self._elsewhere:
+            # torch has a copy between devices begin after, and end before, what their current streams have: so these
+            with copy_stream(home).use(), copy_stream(device).use():
+                block = self.block.allocate_on(device)
+                block.memory.copy_(self.block.memory, non_blocking=True)
+            self._elsewhere[device] = replace(self, block=block)
+        return self._elsewhere[device]
 
     @cached_property
     def networks(self) -> Mapping[str, Mapping[str, Factors]]:

@@ -61,7 +61,7 @@ class TextEncoderService:
             )
         ]
         engines = {name: [engine] for name, engine in zip(TEXT_ENCODERS, self._engines, strict=True)}
-        self._patcher = Patcher(engines, placement)
+        self._patcher = Patcher(engines, [placement])
         self._loader = LoraLoader(
             open_store(configuration),
             Targets.read(configuration.pipeline),

@@ -46,7 +46,7 @@ class Studio:
         self._decoder = make_engine("auto", decoder, self.placement)
         plan = make_plan("EulerDiscreteScheduler", load_scheduler_config(pipeline), steps)
         self._plan = plan.on(self.placement.device)
-        self._patcher = Patcher({"unet": [self._encoder, self._decoder]}, self.placement)
+        self._patcher = Patcher({"unet": [self._encoder, self._decoder]}, [self.placement])
         self._loader = LoraLoader(FolderStore(adapters), Targets.read(pipeline), ("unet",), self.placement.device)
         text_encoder = TextEncoderConfiguration(pipeline=pipeline, adapters=Location(adapters), prompts_max=1024)
         self._text_encoder = TextEncoderService(text_encoder, self.placement)

@@ -93,7 +93,7 @@ class UNetLane:
         self._decoder = make_engine("auto", UNetDecoder(unet), self._placement)
         self._advance = make_engine("auto", Advance(), self._placement)
         self._plan = make_plan("EulerDiscreteScheduler", build_scheduler().config, steps).on(self._placement.device)
-        self.patcher = Patcher({"unet": [self._encoder, self._decoder]}, self._placement)
+        self.patcher = Patcher({"unet": [self._encoder, self._decoder]}, [self._placement])
         cache_bytes = (LORAS - 1) * self.lora_bytes  # of SDXL's about the 1024 MB that a lane has by default
         device = self._placement.device
         self.loader = LoraLoader(FolderStore(folder), targets, ("unet",), device, cache_bytes)

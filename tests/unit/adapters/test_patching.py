@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from swiftdiffusion.adapters.patching import Patcher
+from swiftdiffusion.adapters.patching import CPU, Patcher
+from swiftdiffusion.adapters.prepared import Slot
+from swiftdiffusion.adapters.pristine import PristineWeights
 from swiftdiffusion.adapters.weights import ScaledLora
 from swiftdiffusion.errors import Internal
 
@@ -89,6 +91,58 @@ def test_every_copy_of_a_parameter_is_patched(pipeline: Any, loras: dict[str, Sc
     Patcher({"unet": [Engine(unet) for unet in copies]}).apply([loras["b"]])
     assert torch.equal(copies[0].conv_out.weight, copies[1].conv_out.weight)
     assert not torch.equal(copies[0].conv_out.weight, pipeline.unet.conv_out.weight)
+
+
+class Twins:
+    """Two copies of the pipeline's UNet, as a lane on two GPUs has them, with one patcher."""
+
+    def __init__(self, pipeline: Any, pristine_on_host: bool) -> None:
+        self.pipelines = [copy.deepcopy(pipeline) for _ in range(2)]
+        self.engines = [engine for twin in self.pipelines for engine in build_engines(twin)["unet"]]
+        self.patcher = Patcher({"unet": self.engines}, [CPU, CPU], pristine_on_host)
+
+
+@pytest.fixture(params=[False, True], ids=["pristine on the device", "pristine on the host"])
+def twins(pipeline: Any, request: pytest.FixtureRequest) -> Twins:
+    return Twins(pipeline, request.param)
+
+
+def test_history_leaves_no_trace_on_either_twin(pipeline: Any, twins: Twins, loras: dict[str, ScaledLora]) -> None:
+    a, b = loras["a"], loras["b"]
+    for wanted in ([a], [b], [a, b], [], [b, a], [ScaledLora(a.weights, 0.1)], []):
+        before = [engine.changes for engine in twins.engines]
+        twins.patcher.apply(wanted)
+        assert [engine.changes for engine in twins.engines] == [changes + 1 for changes in before]
+        fresh = copy.deepcopy(pipeline)
+        Patcher({"unet": build_engines(fresh)["unet"]}).apply(wanted)
+        assert [state(twin) for twin in twins.pipelines] == [state(fresh)] * 2
+
+
+@pytest.mark.parametrize("broken", range(4))
+def test_a_failure_of_one_twin_restores_both(
+    broken: int, pipeline: Any, twins: Twins, loras: dict[str, ScaledLora], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(names: Any) -> None:
+        monkeypatch.undo()
+        raise RuntimeError("out of memory")
+
+    twins.patcher.apply([loras["b"]])
+    monkeypatch.setattr(twins.engines[broken], "weights_changed", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        twins.patcher.apply([loras["a"]])
+    assert [state(twin) for twin in twins.pipelines] == [state(pipeline)] * 2
+    assert twins.patcher.applied == ()
+    assert twins.patcher.apply([loras["a"]])
+
+
+def test_twins_share_a_pristine_copy_on_the_host_alone(pipeline: Any) -> None:
+    weights = [torch.ones(4, 3), torch.ones(4, 3), torch.ones(3, 4).T]
+    slots = [Slot(Engine(pipeline.unet), "a.weight", "unet", "a.weight") for _ in weights]
+    for on_host, copies in ((True, 2), (False, 3)):  # one whose memory is laid out otherwise needs its own
+        pristine = PristineWeights(on_host)
+        kept = [pristine.keep(slot, weight) for slot, weight in zip(slots, weights, strict=True)]
+        assert len({copy.data_ptr() for copy in kept} - {weight.data_ptr() for weight in weights}) == copies
+        assert [copy.stride() for copy in kept] == [weight.stride() for weight in weights]
 
 
 def test_networks_held_elsewhere_are_left_alone(pipeline: Any, loras: dict[str, ScaledLora]) -> None:
