@@ -30,7 +30,7 @@ class NetworkConfiguration:
     dtype: str = "auto"  # a key of DTYPES
     engine: str = "auto"
     plans: Path | None = None  # for TensorRT: the folder of plans
-    threads: int = 0  # CPU threads; 0 for torch's own choice
+    threads: int = 0  # CPU threads; 0: one a core for a network on the CPU, one for a network on a GPU
     captures: int = 4  # how many shapes the cuda_graph engine keeps
     warm_up: str = ""  # pictures' sizes that it captures at the start: "1024x1024, 768x1344"
 
@@ -125,9 +125,3 @@ def choose_second(parameter: str, first: Placement) -> list[Placement]:
 def name_gpu(device: torch.device) -> str:
     """A GPU's own name, the same in every process; empty for the CPU."""
     return str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else ""
-
-
-def set_threads(count: int) -> None:
-    """Give torch `count` CPU threads in this process; 0 leaves torch's own choice (one a core)."""
-    if count:
-        torch.set_num_threads(count)

@@ -34,12 +34,12 @@ class Layer:
         order = _memory_order(patch.live)
         self.live, self.pristine = _as_matrix(patch.live, order), _as_matrix(patch.pristine, order)
         terms = [_arrange(term, order) for term in patch.terms if abs(term.scale) >= SMALLEST_SCALE]
-        dtypes = {term.down.dtype for term in terms} or {patch.live.dtype}
-        # where LoRAs of one weight have different dtypes, all get one that holds each exactly
+        dtypes = {factor.dtype for term in terms for factor in term.factors} or {patch.live.dtype}
+        # where they differ (several LoRAs, or a DoRA's up factor, which is scaled), all get one that holds each exactly
         dtype = reduce(torch.promote_types, dtypes)
         self.terms = terms if len(dtypes) == 1 else [_cast(term, dtype) for term in terms]
         self.gain = patch.gain
-        self.factors = [part for term in self.terms for part in (term.down, term.up) if part is not None]
+        self.factors = [factor for term in self.terms for factor in term.factors]
         self.kind = Kind(
             weight=patch.live.dtype,
             factor=dtype,

@@ -16,6 +16,9 @@ from swiftdiffusion.services.clients import Call
 from swiftdiffusion.services.contracts import CONTROLNET
 
 AGAIN_S = 1.0  # a model is not asked again before that, whatever names are asked for
+LOOK_S = (
+    0.05  # nor the server whether one is loaded, which takes up to half a millisecond and is of interest repeatedly
+)
 
 
 @dataclass
@@ -27,6 +30,8 @@ class _Entry:
     current: bool = False  # it has said them since it was last loaded
     asked: float = float("-inf")
     answer: Future[dict[str, NDArray[Any]]] | None = None  # the question under way
+    loaded: bool = False  # when that was last looked at
+    looked: float = float("-inf")
 
 
 class Catalogue:
@@ -63,9 +68,10 @@ class Catalogue:
     def names(self, wanted: Collection[str] = ()) -> list[str]:
         """The ControlNets that there are, sorted; those whose model is not loaded at the moment too.
 
-        `wanted` are the ones that matter: where one of them is not known, every model is asked again.
+        `wanted` are the ones that matter, all where none is named: where one of them is not known, every model is asked
+        again, and those that serve others are not looked at.
         """
-        self._refresh(anew=False)
+        self._refresh(wanted)
         if not self._known().issuperset(wanted):
             self._refresh(anew=True)
         return sorted(self._known())
@@ -85,16 +91,21 @@ class Catalogue:
         return ready[next(self._turns.setdefault(name, itertools.count())) % len(ready)]
 
     def _find_ready(self, name: str) -> list[str]:
-        serving = [model for model, entry in self._entries.items() if name in entry.names]
-        ready = [model for model in serving if self._is_ready(model) and self._is_usable(model)]
+        ready = [model for model, entry in self._entries.items() if name in entry.names and self._can_call(model)]
         if not ready:
             raise Unavailable(f"ControlNet {name!r} is not being served at the moment")
         return ready
 
+    def _can_call(self, model: str) -> bool:
+        entry, now = self._entries[model], time.monotonic()
+        if now - entry.looked > LOOK_S:
+            entry.loaded, entry.looked = self._is_ready(model), now
+        return entry.loaded and self._is_usable(model)
+
     def _known(self) -> set[str]:
         return {name for entry in self._entries.values() for name in entry.names}
 
-    def _refresh(self, anew: bool) -> None:
+    def _refresh(self, wanted: Collection[str] = (), anew: bool = False) -> None:
         models = self._list_models()
         self._entries = {
             model: self._entries.get(model) or _Entry((model.removeprefix(self._prefix),)) for model in models
@@ -102,7 +113,9 @@ class Catalogue:
         now = time.monotonic()
         fresh = []
         for model, entry in self._entries.items():
-            if not (self._is_ready(model) and self._is_usable(model)):
+            if wanted and entry.current and not set(wanted).intersection(entry.names):
+                continue
+            if not self._can_call(model):
                 entry.current = False
             elif entry.answer is None and (anew or not entry.current) and now - entry.asked > AGAIN_S:
                 entry.answer, entry.asked = self._call(model, CONTROLNET, {}), now

@@ -121,16 +121,18 @@ def draw_grid_requests(
     controlnets = [folder.name for folder in checkpoint.controlnets[: add_ons.controlnets]]
     for number in itertools.count():
         yield {
-            **make_request(checkpoint, number, steps, output_format),
+            **make_request(checkpoint, number, steps, output_format, f" of {add_ons}, {steps} steps"),
             **add_controlnets(checkpoint, controlnets),
             **add_loras(adapters.take(add_ons.loras)),
         }
 
 
-def make_request(checkpoint: ServedCheckpoint, number: int, steps: int, output_format: str) -> Request:
-    """A request without add-ons; no two numbers have the same prompt, so that none is remembered."""
+def make_request(
+    checkpoint: ServedCheckpoint, number: int, steps: int, output_format: str, series: str = ""
+) -> Request:
+    """A request without add-ons; no two numbers of no two series have the same prompt, so that none is remembered."""
     return {
-        "prompt": [f"a small red circle left of a large blue square, number {number}"],
+        "prompt": [f"a small red circle left of a large blue square, number {number}{series}"],
         "seed": [number],
         "steps": [steps],
         "guidance_scale": [checkpoint.guidance_scale],

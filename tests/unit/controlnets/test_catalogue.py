@@ -14,6 +14,7 @@ class Server:
 
     def __init__(self, **models):
         self.models, self.loaded, self.asked = models, set(models), []
+        self.looks = 0  # whether one is loaded
         self.unusable = set()
         self.gpus = {}  # of those that run on one
 
@@ -29,11 +30,15 @@ class Server:
             future.set_result({"names": names, "gpu": np.array([gpu], object)})
         return future
 
+    def is_loaded(self, model):
+        self.looks += 1
+        return model in self.loaded
+
     def open(self, timeout_s=0.2):
         return Catalogue(
             self.call,
             lambda: sorted(self.models),
-            lambda model: model in self.loaded,
+            self.is_loaded,
             "controlnet_",
             timeout_s,
             lambda model: model not in self.unusable,
@@ -43,6 +48,7 @@ class Server:
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch):
     monkeypatch.setattr(module, "AGAIN_S", 0.05)
+    monkeypatch.setattr(module, "LOOK_S", 0)
 
 
 def test_a_model_is_asked_once_and_without_names_serves_its_own():
@@ -78,6 +84,23 @@ def test_a_model_that_was_loaded_anew_is_asked_anew():
     server.models["controlnet_many"] = ["depth"]
     time.sleep(0.06)
     assert catalogue.names() == ["depth"]
+
+
+def test_a_request_looks_once_at_the_models_that_it_needs(monkeypatch):
+    server = Server(controlnet_edges=[], controlnet_layout=[], controlnet_many=["depth", "edges"])
+    catalogue = server.open()
+    catalogue.names()
+    time.sleep(0.06)
+    monkeypatch.setattr(module, "LOOK_S", 0.05)
+    server.looks = 0
+    for _ in range(2):
+        catalogue.names(["edges"])
+        catalogue.require("edges")
+    assert server.looks == 2
+    server.loaded.remove("controlnet_edges")
+    time.sleep(0.06)
+    assert catalogue.locate("edges") == catalogue.locate("edges") == "controlnet_many"
+    assert server.looks == 4
 
 
 def test_several_that_serve_one_take_turns():

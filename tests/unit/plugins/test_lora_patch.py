@@ -110,6 +110,18 @@ def test_factors_of_any_dtype(dtypes: tuple[torch.dtype, ...], prepare: Prepare)
         assert_exact(done)
 
 
+def test_a_term_whose_factors_have_different_dtypes(prepare: Prepare) -> None:
+    """As a DoRA's, whose up factor is scaled in fp32."""
+    patches = []
+    for number, weight in enumerate(make_weights(torch.float16).values()):
+        term = make_term(weight, 8, 0.5, number, torch.float16)
+        assert term.up is not None
+        patches.append(WeightPatch(weight, weight.clone(), (Term(term.down, term.up.float() * 1.1, 0.5),)))
+    prepare(patches).run()
+    for done in patches:
+        assert_exact(done)
+
+
 def test_gains_and_full_matrices(prepare: Prepare) -> None:
     patches = []
     for number, weight in enumerate(make_weights(torch.float16).values()):
