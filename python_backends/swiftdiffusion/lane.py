@@ -309,6 +309,8 @@ class Lane:
                 stack.callback(attached[-1].close)
             for controlnets in attached:
                 controlnets.offer(check)
+            for controlnets in attached:
+                controlnets.show()
             models = {model for controlnets in attached for model in controlnets.models()}
             with ExitStack() if self._repairs is None else self._repairs.watch(models):
                 yield attached

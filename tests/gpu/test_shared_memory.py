@@ -13,7 +13,7 @@ import torch
 
 from swiftdiffusion.controlnets.attachment import Attachment, Subject, Terms
 from swiftdiffusion.controlnets.mailbox import Form, MailboxPool
-from swiftdiffusion.controlnets.prompts import written
+from swiftdiffusion.controlnets.tensor_file import written
 from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.errors import Unavailable
 from swiftdiffusion.networks.controlnet import load_controlnet
@@ -94,7 +94,7 @@ def pool():
 
 
 def make_subject(network, seed=0):
-    """What a ControlNet is attached for, and the prompts that follow."""
+    """What a ControlNet is attached for, and the reference and the prompts that follow."""
     draw = torch.Generator("cuda").manual_seed(seed)
 
     def normal(*shape):
@@ -107,15 +107,17 @@ def make_subject(network, seed=0):
     )
     image = torch.randint(0, 256, (PIXELS, PIXELS, 3), generator=draw, device="cuda", dtype=torch.uint8)
     form = Form(LANE.device, LANE.dtype, (BATCH, 4, LATENTS, LATENTS), network.count_residuals(BATCH, LATENTS, LATENTS))
-    return Subject(image.cpu().numpy(), TIMESTEPS, form), conditioning
+    return Subject(TIMESTEPS, form), image, conditioning
 
 
 def attach(service, asked, terms, pool):
     """An attachment that is ready, and its link, for what `make_subject` gave."""
-    subject, conditioning = asked
+    subject, image, conditioning = asked
     attachment = Attachment(service.call, "controlnet_edges", "edges", subject, terms, pool)
     attachment.offer(lambda: None)
-    with written(conditioning) as prompts:
+    with written({"image": image}) as reference:
+        attachment.show(reference)
+    with written(vars(conditioning)) as prompts:
         attachment.hand_over(prompts)
     return attachment, attachment.wait(lambda: None)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from swiftdiffusion.controlnets.bls_link import BlsLink, CallStep
 from swiftdiffusion.controlnets.ipc_link import IpcLink
 from swiftdiffusion.controlnets.mailbox import Form, Mailbox, MailboxPool
-from swiftdiffusion.controlnets.messages import BLS, IPC, PROMPTS, RAN, READY, TRANSPORTS, News, pack_offer
+from swiftdiffusion.controlnets.messages import BLS, IMAGE, IPC, PROMPTS, RAN, READY, TRANSPORTS, News, pack_offer
 from swiftdiffusion.controlnets.pulse import Pulse
 from swiftdiffusion.errors import InvalidArgument, Lost, SwiftDiffusionError, Unavailable
 from swiftdiffusion.lifeline import Lifeline
@@ -48,7 +48,6 @@ class Terms:
 class Subject:
     """What a ControlNet is attached for."""
 
-    image: NDArray[np.uint8]  # the reference [height, width, 3]
     timesteps: Tensor  # [steps], of those in which it acts
     form: Form  # of what is exchanged
     trace: bool = False  # whether it is to say when each step was computed
@@ -58,7 +57,7 @@ class Attachment:
     """One ControlNet on its way to a request, or attached to it. `close` it, whatever happened."""
 
     def __init__(self, call: Call, model: str, name: str, subject: Subject, terms: Terms, pool: MailboxPool) -> None:
-        """Begin attaching, for which the prompts need not be encoded yet; the caller goes on meanwhile.
+        """Begin attaching, for which nothing needs to be decoded or encoded yet; the caller goes on meanwhile.
 
         Args:
             call: how models are called.
@@ -82,7 +81,6 @@ class Attachment:
             {
                 "session": np.array([self._lifeline.token.encode()], dtype=np.object_),
                 "controlnet": np.array([name.encode()], dtype=np.object_),
-                "image": subject.image,
                 "timesteps": to_array(subject.timesteps),
                 "trace": np.array([subject.trace]),
             },
@@ -113,11 +111,15 @@ class Attachment:
         else:
             self._lifeline.hand_over(pack_offer(None))
 
+    def show(self, image: int) -> None:
+        """Give the reference, after `offer`: the descriptor of a file with `image`, uint8 [height, width, 3]."""
+        self._lifeline.hand_over(IMAGE, [image])
+
     def hand_over(self, prompts: int) -> None:
-        """Give what was still missing, for a ControlNet to prepare itself while the caller goes on.
+        """Give what was still missing, after `show`, for a ControlNet to prepare itself while the caller goes on.
 
         Args:
-            prompts: the descriptor of a file with what its branch of the UNet sees, see `written`.
+            prompts: the descriptor of a file with the conditioning that its branch of the UNet sees.
         """
         self._lifeline.hand_over(PROMPTS, [prompts])
         self._pulse = Pulse(self._lifeline, self.name, self._terms.timeout_s)

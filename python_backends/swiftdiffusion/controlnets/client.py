@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from swiftdiffusion.controlnets.attachment import Attachment, Subject, Terms
 from swiftdiffusion.controlnets.catalogue import Catalogue
 from swiftdiffusion.controlnets.mailbox import Form, MailboxPool
-from swiftdiffusion.controlnets.prompts import written
+from swiftdiffusion.controlnets.tensor_file import written
 from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.denoising.controls import Control, acts_in
 from swiftdiffusion.denoising.stopwatch import Stopwatch
@@ -45,13 +46,12 @@ class ControlNetClient:
             near: whether those on the branch's own GPU are preferred, where several models serve one.
             trace: whether they are to say when each step was computed.
         """
-        attached, gpu = AttachedControlNets(), name_gpu(form.device) if near else ""
+        attached, gpu = AttachedControlNets(uses), name_gpu(form.device) if near else ""
         try:
             for use in uses:
-                image = use.image.result()  # broken, it is refused whether the ControlNet acts or not
                 acting = [step for step in range(len(timesteps)) if acts_in(step, len(timesteps), use.start, use.end)]
                 if acting:
-                    subject = Subject(image, timesteps[acting], form, trace)
+                    subject = Subject(timesteps[acting], form, trace)
                     model = self._catalogue.locate(use.name, gpu)
                     attached.add(use, Attachment(self._call, model, use.name, subject, self._terms, self._pool))
         except BaseException:
@@ -67,7 +67,9 @@ class ControlNetClient:
 class AttachedControlNets:
     """Those of one request, for one branch of the UNet. To be closed."""
 
-    def __init__(self) -> None:
+    def __init__(self, uses: Sequence[ControlUse]) -> None:
+        """Args: all that the request names, those that do not act too."""
+        self._uses = uses
         self._attachments: list[tuple[ControlUse, Attachment]] = []
 
     def add(self, use: ControlUse, attachment: Attachment) -> None:
@@ -79,10 +81,22 @@ class AttachedControlNets:
         for _, attachment in self._attachments:
             attachment.offer(check)
 
+    def show(self) -> None:
+        """Give each its reference, once it is decoded.
+
+        Raises:
+            InvalidArgument: one that is broken, whether its ControlNet acts or not.
+        """
+        for use in self._uses:
+            use.image.result()
+        for use, attachment in self._attachments:
+            with written({"image": torch.from_numpy(use.image.result())}) as image:
+                attachment.show(image)
+
     def hand_over(self, conditioning: Conditioning) -> None:
         """Give each what their branch of the UNet sees; all prepare themselves meanwhile."""
         if self._attachments:
-            with written(conditioning) as prompts:
+            with written(vars(conditioning)) as prompts:
                 for _, attachment in self._attachments:
                     attachment.hand_over(prompts)
 

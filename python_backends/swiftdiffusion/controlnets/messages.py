@@ -43,7 +43,7 @@ class News:
 ALIVE, READY, FAILED, RAN = "alive", "ready", "failed", "ran"
 IPC, BLS = "ipc", "bls"  # transports: CUDA memory shared between processes, or Triton's calls
 TRANSPORTS = ("auto", IPC, BLS)
-PROMPTS = b"prompts"  # the lane's second message, with a file that has them
+IMAGE, PROMPTS = b"image", b"prompts"  # the lane's second and third message, each with a file that has them
 ALIVE_EVERY_S = 0.2
 
 

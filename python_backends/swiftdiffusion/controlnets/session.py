@@ -27,8 +27,8 @@ from swiftdiffusion.controlnets.messages import (
     unpack_offer,
 )
 from swiftdiffusion.controlnets.opened_mailbox import OpenedMailbox
-from swiftdiffusion.controlnets.prompts import read
 from swiftdiffusion.controlnets.pushing import push_steps
+from swiftdiffusion.controlnets.tensor_file import read
 from swiftdiffusion.daemon_threads import repeated
 from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.denoising.timeline import Timeline
@@ -45,10 +45,9 @@ Lend = Callable[[Callable[[], None]], AbstractContextManager[LoadedControlNet]]
 
 @dataclass(frozen=True)
 class Attached:
-    """What stays the same for a request, on the ControlNet's device and in its number type."""
+    """What stays the same for a request, and is known when it is attached."""
 
-    timesteps: Tensor  # [steps], of those in which the ControlNet acts
-    image: Tensor  # [1, 3, height, width], values 0 to 1
+    timesteps: Tensor  # [steps], of those in which the ControlNet acts, on its device
     trace: bool = False  # whether the lane wants to know when each step was computed
 
 
@@ -124,8 +123,9 @@ class ControlNetSession:
             if mailbox is not None:
                 stack.callback(mailbox.close)
             controlnet = stack.enter_context(self._lend(check))
-            _, (prompts,) = self._take_over(holder, stack)  # when they are encoded
-            session = self._open(controlnet, read(prompts, self._placement))
+            reference = self._read_next(holder, stack)["image"].permute(2, 0, 1).unsqueeze(0) / 255
+            prompts = Conditioning(**self._read_next(holder, stack))  # when they are encoded
+            session = self._open(controlnet, reference, prompts)
             stack.callback(session.close)
             if mailbox is None:
                 stack.callback(self._let_go)
@@ -146,11 +146,15 @@ class ControlNetSession:
             stack.callback(os.close, file)
         return message, files
 
-    def _open(self, controlnet: LoadedControlNet, prompts: Conditioning) -> Session:
-        a = self._attached
-        shape = controlnet.shape_sample(prompts.batch, *a.image.shape[2:])
-        sample = torch.zeros(shape, dtype=a.image.dtype, device=a.image.device)
-        given = (sample, a.timesteps[0], prompts.prompt_embeds, prompts.pooled, prompts.time_ids, a.image)
+    def _read_next(self, holder: Holder, stack: ExitStack) -> dict[str, Tensor]:
+        _, (file,) = self._take_over(holder, stack)
+        return read(file, self._placement)
+
+    def _open(self, controlnet: LoadedControlNet, reference: Tensor, prompts: Conditioning) -> Session:
+        """Args: `reference` [1, 3, height, width], values 0 to 1."""
+        sample = reference.new_zeros(controlnet.shape_sample(prompts.batch, *reference.shape[2:]))
+        timestep = self._attached.timesteps[0]
+        given = (sample, timestep, prompts.prompt_embeds, prompts.pooled, prompts.time_ids, reference)
         if self._timeline is None:
             return controlnet.engine.open(*given)
         with self._timeline.on("controlnet_prepare", self._placement.device):  # what is the same in every step

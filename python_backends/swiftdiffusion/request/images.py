@@ -54,7 +54,7 @@ def _decode_reference(image: Image.Image, label: str, size: int, width: int, hei
         picture = image.convert("RGB")
     if picture.size != (width, height):
         picture = picture.resize((width, height), Image.Resampling.LANCZOS)  # as diffusers does
-    return np.asarray(picture)
+    return np.array(picture)  # asarray's cannot be written to, of which torch warns
 
 
 @contextmanager

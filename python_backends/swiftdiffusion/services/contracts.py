@@ -37,13 +37,12 @@ VAE_DECODER = Signature(
     outputs=(Port("pixels", "TYPE_UINT8", (-1, -1, 3)), RAN),  # [height, width, 3]
 )
 
-# all but `sample` and `timestep` attach a request, whose prompts follow over its lifeline; `session`, `sample` and
-# `timestep` are a step of it; nothing asks what is served
+# all but `sample` and `timestep` attach a request, whose reference and prompts follow over its lifeline; `session`,
+# `sample` and `timestep` are a step of it; nothing asks what is served
 CONTROLNET = Signature(
     inputs=(
         Port("session", "TYPE_STRING", (1,), optional=True),  # its lifeline's token
         Port("controlnet", "TYPE_STRING", (1,), optional=True),
-        Port("image", "TYPE_UINT8", (-1, -1, 3), optional=True),  # [height, width, 3]
         Port("timesteps", "TYPE_FP32", (-1,), optional=True),  # of the steps in which it acts
         Port("trace", "TYPE_BOOL", (1,), optional=True),  # whether it is to be told when each was computed
         Port("sample", "TYPE_FP32", (-1, -1, -1, -1), optional=True),  # [batch, 4, h, w]

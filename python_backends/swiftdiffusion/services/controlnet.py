@@ -105,7 +105,7 @@ class ControlNetService:
         self._shelf.close()
 
     def _attach(self, token: str, inputs: Mapping[str, NDArray[Any]]) -> None:
-        missing = {"controlnet", "image", "timesteps"} - inputs.keys()
+        missing = {"controlnet", "timesteps"} - inputs.keys()
         if missing:
             raise InvalidArgument(f"attaching needs the inputs {', '.join(sorted(missing))} too")
         if len(self._sessions) >= SESSIONS_MAX:
@@ -115,7 +115,6 @@ class ControlNetService:
             raise NotFound(f"controlnet is {shorten(name)}; served: {', '.join(names) or 'none'}")
         attached = Attached(
             timesteps=self._place_exactly(inputs["timesteps"]),
-            image=self._place(inputs["image"]).permute(2, 0, 1).unsqueeze(0) / 255,
             trace=bool(inputs["trace"][0]) if "trace" in inputs else False,
         )
         session = ControlNetSession(token, attached, partial(self._lend, name), self._placement)

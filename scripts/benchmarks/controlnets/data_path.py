@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import median
 from typing import Any
 
@@ -29,7 +29,7 @@ from swiftdiffusion.controlnets.attachment import Attachment, Subject, Terms
 from swiftdiffusion.controlnets.ipc_link import IpcLink
 from swiftdiffusion.controlnets.mailbox import Form, MailboxPool
 from swiftdiffusion.controlnets.messages import IPC
-from swiftdiffusion.controlnets.prompts import written
+from swiftdiffusion.controlnets.tensor_file import written
 from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.networks.controlnet import ControlNet
 from swiftdiffusion.placement import DTYPES, Placement
@@ -40,7 +40,6 @@ STEPS = 50  # of each way of taking them
 WORK_SIDE, WORK_PRODUCTS = 8192, 2  # products of matrices that keep the lane's GPU busy, about 3 ms: an encoder half
 REPEATS = 10  # requests that are attached, after a first one
 NAME = "ready"
-NO_PROMPTS = Conditioning(*(torch.zeros((1, 1)) for _ in range(3)))  # the process does nothing with them
 
 
 def measure_data_path(report: GrowingReport, repeats: int, progress: Progress) -> None:
@@ -95,6 +94,15 @@ def measure_pushes(gpu: int, repeats: int) -> Row:
     }
 
 
+def give_nothing(attachment: Attachment) -> None:
+    """Offer it memory, and give it a reference and prompts of which its process makes nothing."""
+    attachment.offer(lambda: None)
+    with written({"image": torch.zeros((1, 1, 3), dtype=torch.uint8)}) as image:
+        attachment.show(image)
+    with written({field.name: torch.zeros((1, 1)) for field in fields(Conditioning)}) as prompts:
+        attachment.hand_over(prompts)
+
+
 @dataclass(frozen=True)
 class Pushed:
     """One attached request's times."""
@@ -113,9 +121,7 @@ def push_once(call: Call, form: Form, pool: MailboxPool, expected: Tensor) -> Pu
     start = time.perf_counter()
     attachment = Attachment(call, NAME, NAME, make_subject(form, 2 * STEPS), Terms(transport=IPC), pool)
     try:
-        attachment.offer(lambda: None)
-        with written(NO_PROMPTS) as prompts:
-            attachment.hand_over(prompts)
+        give_nothing(attachment)
         link = attachment.wait(lambda: None)
         attached = time.perf_counter()
         assert isinstance(link, IpcLink)
@@ -158,7 +164,7 @@ def time_steps(link: IpcLink, sample: Tensor, timestep: Tensor) -> list[float]:
 
 def make_subject(form: Form, steps: int) -> Subject:
     """A request's part in attaching; its tensors go by Triton's call, which is not made here."""
-    return Subject(np.zeros((1, 1, 3), dtype=np.uint8), torch.zeros(steps), form)
+    return Subject(torch.zeros(steps), form)
 
 
 @contextmanager

@@ -62,15 +62,14 @@ def main() -> None:
     if placement.device.type == "cuda":
         torch.cuda.set_device(placement.device)
     residuals = make_residuals(form["residuals"], placement)
-    _, channels, height, width = form["sample"]
+    channels = form["sample"][1]
     controlnet = LoadedControlNet(ReadyEngine(residuals), residuals.nbytes, channels, pixels_a_latent=1)
 
     @contextmanager
     def lend(check: Callable[[], None]) -> Iterator[LoadedControlNet]:
         yield controlnet
 
-    image = torch.zeros((1, 3, height, width)).to(residuals)
-    attached = Attached(torch.zeros(form["steps"], device=placement.device), image)
+    attached = Attached(torch.zeros(form["steps"], device=placement.device))
     print(READY, flush=True)
     for line in sys.stdin:
         ControlNetSession(line.strip(), attached, lend, placement).start(lambda: None)

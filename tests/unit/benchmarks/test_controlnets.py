@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from benchmarks.controlnets.configurations import CONFIGURATIONS, choose_configurations
-from benchmarks.controlnets.data_path import NO_PROMPTS, count_residuals, make_subject, push_once, start_service
+from benchmarks.controlnets.data_path import count_residuals, give_nothing, make_subject, push_once, start_service
 from benchmarks.controlnets.failures import Trial
 from benchmarks.controlnets.failures import summarise as summarise_trials
 from benchmarks.controlnets.processes import find_descendants, find_stubs, is_server, read_held, read_model
@@ -37,7 +37,6 @@ from launch.problems import LaunchError
 from launch.progress import Progress
 from swiftdiffusion.controlnets.attachment import Attachment, Terms
 from swiftdiffusion.controlnets.mailbox import Form, MailboxPool
-from swiftdiffusion.controlnets.prompts import written
 from swiftdiffusion.errors import Unavailable
 from swiftdiffusion.networks.weight_files import count_weights
 
@@ -261,9 +260,7 @@ def test_the_data_paths_process_takes_requests_and_needs_gpus_for_more():
     pool = MailboxPool(1)
     with start_service("cpu", SMALL, 4) as call:
         attachment = Attachment(call, "ready", "ready", make_subject(SMALL, 4), Terms(), pool)
-        attachment.offer(lambda: None)
-        with written(NO_PROMPTS) as prompts:
-            attachment.hand_over(prompts)
+        give_nothing(attachment)
         assert attachment.wait(lambda: None).transport == "bls"
         attachment.close()
         with pytest.raises(Unavailable, match=r"'ready' cannot share memory with the lane.*offers no memory"):

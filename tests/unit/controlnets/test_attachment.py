@@ -18,7 +18,7 @@ from swiftdiffusion.controlnets import session as session_module
 from swiftdiffusion.controlnets.attachment import Attachment, Subject, Terms
 from swiftdiffusion.controlnets.mailbox import Form, MailboxPool
 from swiftdiffusion.controlnets.messages import ALIVE, BLS, READY, News, Offer
-from swiftdiffusion.controlnets.prompts import written
+from swiftdiffusion.controlnets.tensor_file import written
 from swiftdiffusion.controlnets.words import create_page
 from swiftdiffusion.denoising.conditioning import blank
 from swiftdiffusion.errors import Cancelled, InvalidArgument, Unavailable
@@ -51,11 +51,14 @@ def threads():
         yield pool
 
 
-def make_subject(network, seed=0):
+def make_image(seed=0):
     generator = torch.Generator().manual_seed(seed)
-    image = torch.randint(0, 256, (SIZE, SIZE, 3), generator=generator, dtype=torch.uint8).numpy()
+    return torch.randint(0, 256, (SIZE, SIZE, 3), generator=generator, dtype=torch.uint8)
+
+
+def make_subject(network):
     form = Form(CPU.device, CPU.dtype, (2, 4, LATENTS, LATENTS), network.count_residuals(2, LATENTS, LATENTS))
-    return Subject(image, TIMESTEPS, form)
+    return Subject(TIMESTEPS, form)
 
 
 def make_conditioning(network, seed=0):
@@ -67,7 +70,9 @@ def make_conditioning(network, seed=0):
 def make_ready(attachment, network, check=lambda: None, seed=0):
     """The link of a ControlNet that was given its prompts."""
     attachment.offer(check)
-    with written(make_conditioning(network, seed)) as prompts:
+    with written({"image": make_image(seed)}) as image:
+        attachment.show(image)
+    with written(vars(make_conditioning(network, seed))) as prompts:
         attachment.hand_over(prompts)
     return attachment.wait(check)
 
@@ -76,24 +81,23 @@ def attach(call, subject, terms=PATIENT):
     return Attachment(call, "controlnet_edges", "edges", subject, terms, MailboxPool(1))
 
 
-def compute(network, subject, conditioning, sample, timestep):
-    image = torch.from_numpy(subject.image).permute(2, 0, 1).unsqueeze(0) / 255
+def compute(network, seed, sample, timestep):
+    conditioning, image = make_conditioning(network, seed), make_image(seed).permute(2, 0, 1).unsqueeze(0) / 255
     with torch.inference_mode():
         return network(sample, timestep, conditioning.prompt_embeds, conditioning.pooled, conditioning.time_ids, image)
 
 
 def test_an_attached_controlnet_gives_its_residuals(network, service, threads):
-    subjects = [make_subject(network, seed) for seed in range(2)]
-    attachments = [attach(lambda _, __, inputs: threads.submit(service.answer, inputs), one) for one in subjects]
+    subject = make_subject(network)
+    attachments = [attach(lambda _, __, inputs: threads.submit(service.answer, inputs), subject) for _ in range(2)]
     try:
         links = [make_ready(attachment, network, seed=seed) for seed, attachment in enumerate(attachments)]
         for timestep in TIMESTEPS:  # two requests at a time, each with its own
             samples = [torch.randn(2, 4, LATENTS, LATENTS) for _ in links]
             for link, sample in zip(links, samples, strict=True):
                 link.start_step(sample, timestep)
-            for seed, (link, sample, subject) in enumerate(zip(links, samples, subjects, strict=True)):
-                expected = compute(network, subject, make_conditioning(network, seed), sample, timestep)
-                assert torch.equal(link.residuals(), expected)
+            for seed, (link, sample) in enumerate(zip(links, samples, strict=True)):
+                assert torch.equal(link.residuals(), compute(network, seed, sample, timestep))
         assert attachments[0].describe() == {
             "name": "edges",
             "model": "controlnet_edges",
@@ -270,7 +274,7 @@ def test_a_process_that_is_gone_or_at_a_loss_is_noticed(network, threads, fault,
             over.wait(5)
             return None
         holder = Holder(inputs["session"][0].decode())
-        for _ in ("offer", "prompts"):
+        for _ in ("offer", "image", "prompts"):
             holder.take_over()
         holder.send(News(READY, BLS).pack())
         threads.submit(die, holder)

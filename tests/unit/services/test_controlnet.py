@@ -23,8 +23,8 @@ def names(service):
 
 
 def make_attaching(name):
-    inputs = {key: np.zeros(1, np.float32) for key in ("image", "timesteps")}
-    return {**inputs, "session": np.array([b"0" * 32], object), "controlnet": np.array([name.encode()], object)}
+    texts = {"session": np.array([b"0" * 32], object), "controlnet": np.array([name.encode()], object)}
+    return {**texts, "timesteps": np.zeros(1, np.float32)}
 
 
 @pytest.mark.parametrize(
