@@ -307,12 +307,12 @@ class Lane:
                 near = len(shares) > 1
                 attached.append(self._controlnets.attach(request.controls, form, timesteps, near, request.trace))
                 stack.callback(attached[-1].close)
-            for controlnets in attached:
-                controlnets.offer(check)
-            for controlnets in attached:
-                controlnets.show()
             models = {model for controlnets in attached for model in controlnets.models()}
             with ExitStack() if self._repairs is None else self._repairs.watch(models):
+                for controlnets in attached:
+                    controlnets.offer(check)
+                for controlnets in attached:
+                    controlnets.show()
                 yield attached
 
     def _preview(self, request: PictureRequest, step: Step, stopwatch: Stopwatch) -> bytes:

@@ -23,6 +23,7 @@ def load(
     if configuration.threads:
         torch.set_num_threads(configuration.threads)
     placement = choose_placement(configuration.device, configuration.dtype, *bridge.instance)
+    torch.backends.cudnn.allow_tf32 = False  # fp32 is to mean it; by itself torch lets convolutions round to TF32
     service = open_service(configuration, placement)
     if not configuration.threads and placement.device.type == "cuda":
         # What a request leaves to the host takes less time than to wake threads for it, which then keep the cores busy

@@ -81,7 +81,7 @@ def work(options: argparse.Namespace) -> int:
         reference = draw_reference(subjects, "fp32", progress)
         add(REFERENCE, "stock diffusers, fp32", reference)
         if gpus:
-            add("stock_fp16", "stock diffusers, fp16", draw_reference(subjects, "fp16", progress))
+            add("stock_fp16", "stock diffusers, fp16, the same noise", draw_reference(subjects, "fp16", progress))
     wanted = [n for n in options.variants or names if not report.has({"variant": n})]
     with Progress("drawing with late LoRAs"):
         for step in late:

@@ -24,6 +24,7 @@ from launch.progress import Progress
 from shapes.adapters import ADAPTERS
 from shapes.checkpoint import controlnet_folder, lora_file, pipeline_folder
 from swiftdiffusion.denoising.stopwatch import Stopwatch
+from swiftdiffusion.networks.vae_decoder import read_latent_extent
 from swiftdiffusion.placement import choose_placement
 from swiftdiffusion.request.limits import Limits
 from swiftdiffusion.request.parse import parse_request
@@ -35,10 +36,14 @@ LORAS = lora_file("night").parent
 
 
 def draw_reference(subjects: Subjects, number_type: str, progress: Progress) -> Drawn:
-    """Draw all sets by stock diffusers, on the first GPU if there is one; `number_type` is ``fp32`` or ``fp16``."""
+    """Draw all sets by stock diffusers, on the first GPU if there is one; `number_type` is ``fp32`` or ``fp16``.
+
+    Both begin with the noise that fp32 draws: with fp16's own, the pictures would be others.
+    """
     torch.backends.cudnn.allow_tf32 = False  # fp32 is to mean it
     place = choose_placement("auto", number_type, "MODEL", 0)
     pipeline = StockDiffusers(pipeline_folder(), {"edges": controlnet_folder("edges")}, LORAS, place)
+    channels, scale = read_latent_extent(pipeline_folder())
     limits = Limits(size_min=SIDE, width=SIDE, height=SIDE)
     drawn: Drawn = {}
     for kind, members in subjects.items():
@@ -47,7 +52,9 @@ def draw_reference(subjects: Subjects, number_type: str, progress: Progress) -> 
             progress.update(f"{number_type}, {kind}, {len(drawn[kind]) + 1} of {len(members)}")
             tensors = {name: _to_array(values) for name, values in subject.request.items()}
             request = parse_request(tensors, limits, lambda wanted: pipeline.controlnet_names)
-            drawn[kind].append(pipeline.draw(request, Stopwatch()))
+            generator = torch.Generator("cpu").manual_seed(request.seed)
+            noise = torch.randn((1, channels, SIDE // scale, SIDE // scale), generator=generator)
+            drawn[kind].append(pipeline.draw(request, Stopwatch(), noise.to(place.device, place.dtype)))
     return drawn
 
 

@@ -50,8 +50,13 @@ class StockDiffusers:
         """Those that requests may name."""
         return list(self.controlnets)
 
-    def draw(self, request: PictureRequest, stopwatch: Stopwatch) -> NDArray[np.uint8]:
-        """Draw a request's picture, uint8 [height, width, 3]."""
+    def draw(
+        self, request: PictureRequest, stopwatch: Stopwatch, noise: torch.Tensor | None = None
+    ) -> NDArray[np.uint8]:
+        """Draw a request's picture, uint8 [height, width, 3].
+
+        From its seed the pipeline draws `noise` [1, 4, h, w] itself, other values for each number type.
+        """
         with stopwatch("loras"):
             self.load_loras(request.loras)
         try:
@@ -65,6 +70,7 @@ class StockDiffusers:
                     width=request.width,
                     height=request.height,
                     generator=torch.Generator("cpu").manual_seed(request.seed),
+                    latents=noise,
                     **control,
                 ).images[0]
         finally:
