@@ -59,6 +59,11 @@ def _convert(key: str, text: str, kind: type, model_repository: Path) -> Any:
         raise InvalidArgument(f"parameter {key!r} is {text!r}; it must be of type {kind.__name__}") from None
 
 
+def split_names(text: str) -> list[str]:
+    """The names in "edges, layout"."""
+    return [name for part in text.split(",") if (name := part.strip())]
+
+
 def require_range(key: str, value: float, low: float, high: float) -> None:
     """Refuse a number outside [low, high] (NaN included) with a sentence that names it."""
     if not low <= value <= high:

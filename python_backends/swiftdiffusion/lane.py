@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,15 +16,17 @@ from torch.nn.functional import interpolate
 
 from swiftdiffusion.adapters.bounded import BoundedLoras
 from swiftdiffusion.adapters.loading import FoundLora, LoraLoader
-from swiftdiffusion.adapters.opening import StoreConfiguration, open_store
+from swiftdiffusion.adapters.opening import open_store
 from swiftdiffusion.adapters.patching import Patcher
 from swiftdiffusion.adapters.targets import Targets
-from swiftdiffusion.configuration import require_range
+from swiftdiffusion.configuration import split_names
 from swiftdiffusion.controlnets.attachment import Terms
 from swiftdiffusion.controlnets.catalogue import Catalogue
 from swiftdiffusion.controlnets.client import AttachedControlNets, ControlNetClient
+from swiftdiffusion.controlnets.library import ControlNetLibrary
 from swiftdiffusion.controlnets.mailbox import Form
 from swiftdiffusion.controlnets.repair import Repairs
+from swiftdiffusion.controlnets.resident import ResidentControlNets
 from swiftdiffusion.denoising.advance import Advance
 from swiftdiffusion.denoising.branch import Branch
 from swiftdiffusion.denoising.conditioning import Conditioning, condition
@@ -35,11 +36,10 @@ from swiftdiffusion.denoising.schedulers import load_scheduler_config
 from swiftdiffusion.denoising.stopwatch import Stopwatch
 from swiftdiffusion.denoising.timeline import Timeline
 from swiftdiffusion.engines import make_engine
-from swiftdiffusion.errors import InvalidArgument
+from swiftdiffusion.lane_configuration import LaneConfiguration
 from swiftdiffusion.networks.vae_decoder import read_latent_extent
-from swiftdiffusion.placement import NetworkConfiguration, Placement, choose_second
+from swiftdiffusion.placement import Placement, choose_second
 from swiftdiffusion.request.images import encode_preview
-from swiftdiffusion.request.limits import Limits
 from swiftdiffusion.request.parse import parse_request
 from swiftdiffusion.request.request import PictureRequest
 from swiftdiffusion.request.result import Picture, Progress
@@ -48,37 +48,6 @@ from swiftdiffusion.unets import Share, UNets
 
 PLANS = 64  # schedulers' courses kept, a few KB each
 PREVIEW_LATENTS = 32  # a preview's longer side in latents: decoding it costs little at any picture size
-
-
-@dataclass(frozen=True, kw_only=True)
-class LaneConfiguration(NetworkConfiguration, StoreConfiguration, Limits):
-    """`swiftdiffusion`'s parameters."""
-
-    pipeline: Path  # a diffusers folder
-    text_encoder: str = "text_encoder"
-    vae_decoder: str = "vae_decoder"
-    controlnet_prefix: str = "controlnet_"  # a ControlNet `edges` is the model `controlnet_edges`
-    lora_cache_mb: int = 1024
-    lora_timeout_s: float = 30.0
-    pristine_weights: str = "device"  # or host: where the copies lie that LoRAs are added to
-    service_timeout_s: float = 120.0  # how long one call to another model may take
-    controlnet_patience_s: float = 30.0  # one that has failed and answers nothing for so long is killed and loaded anew
-    controlnet_transport: str = "auto"  # one of TRANSPORTS
-    controlnet_near_first: bool = True  # whether the encoder half runs after ControlNets on its GPU, not beside them
-    controlnet_timeout_s: float = 2.0  # silence of a ControlNet, or a step's delay, that counts as its death
-    second_gpu: str = ""  # where the negative half of guidance is predicted: see `choose_second`
-
-    def __post_init__(self) -> None:
-        NetworkConfiguration.__post_init__(self)
-        StoreConfiguration.__post_init__(self)
-        Limits.__post_init__(self)
-        if self.pristine_weights not in ("device", "host"):
-            raise InvalidArgument(f"parameter 'pristine_weights' is {self.pristine_weights!r}; allowed: device, host")
-        require_range("lora_cache_mb", self.lora_cache_mb, 0, 1_000_000)
-        require_range("lora_timeout_s", self.lora_timeout_s, 0.1, 3600)
-        require_range("service_timeout_s", self.service_timeout_s, 0.1, 3600)
-        require_range("controlnet_timeout_s", self.controlnet_timeout_s, 0.1, 3600)
-        require_range("controlnet_patience_s", self.controlnet_patience_s, 0.1, 3600)
 
 
 @dataclass(frozen=True)
@@ -105,7 +74,7 @@ class Lane:
         self._configuration = configuration
         self._placement = placement
         self._call = call
-        self._catalogue, self._repairs = catalogue, repairs
+        self._repairs = repairs
         kind, captures = configuration.engine, configuration.captures
         placements = [placement, *choose_second(configuration.second_gpu, placement)]
         self._unets = UNets(folder, configuration, placements)
@@ -127,14 +96,24 @@ class Lane:
             timeout_s,
             near_first=configuration.controlnet_near_first,
         )
-        self._controlnets = ControlNetClient(call, catalogue, terms, mailboxes=2 * configuration.controlnets_max)
+        tokens = json.loads((folder / "text_encoder" / "config.json").read_text())["max_position_embeddings"]
+        resident = ResidentControlNets(
+            {
+                place.device: ControlNetLibrary(configuration.controlnets, configuration, tokens, place)
+                for place in placements
+                if configuration.controlnets is not None
+            },
+            configuration.controlnets_memory_mb,
+            split_names(configuration.controlnets_pinned),
+        )
+        mailboxes = 2 * configuration.controlnets_max
+        self._controlnets = ControlNetClient(call, catalogue, resident, terms, mailboxes)
         scheduler_config = load_scheduler_config(folder)
         self._plan = lru_cache(PLANS)(lambda scheduler, steps: make_plan(scheduler, scheduler_config, steps))
         self._placed_plan = lru_cache(PLANS)(lambda scheduler, steps: self._plan(scheduler, steps).on(placement.device))
         self._latent_channels, self._latent_scale = read_latent_extent(folder)
         index = json.loads((folder / "model_index.json").read_text())
         self._zeros_for_no_negative: bool = index.get("force_zeros_for_empty_prompt", True)
-        tokens = json.loads((folder / "text_encoder" / "config.json").read_text())["max_position_embeddings"]
         for height, width in configuration.warm_up_sizes:
             self._warm_up(tokens, height, width)
 
@@ -145,11 +124,11 @@ class Lane:
             SwiftDiffusionError: as `parse_request`, `make_plan`, `UNets.require_size`, `Catalogue.require` and
                 `LoraLoader.inspect` do.
         """
-        request = parse_request(tensors, self._configuration, self._catalogue.names)
+        request = parse_request(tensors, self._configuration, self._controlnets.names)
         self._plan(request.scheduler, request.steps)
         self._unets.require_size(request.guided, request.height, request.width)
         for use in request.controls:
-            self._catalogue.require(use.name)
+            self._controlnets.require(use.name)
         loras = tuple(self._loader.inspect(lora.name) for lora in request.loras)
         if "lora_bound" not in tensors:
             measured = [lora.profile.scale_to(request.steps) for lora in loras if lora.profile is not None]
@@ -310,7 +289,7 @@ class Lane:
             models = {model for controlnets in attached for model in controlnets.models()}
             with ExitStack() if self._repairs is None else self._repairs.watch(models):
                 for controlnets in attached:
-                    controlnets.offer(check)
+                    controlnets.prepare(check)
                 for controlnets in attached:
                     controlnets.show()
                 yield attached

@@ -13,7 +13,6 @@ import torch
 
 from swiftdiffusion.controlnets.attachment import Attachment, Subject, Terms
 from swiftdiffusion.controlnets.mailbox import Form, MailboxPool
-from swiftdiffusion.controlnets.tensor_file import written
 from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.errors import Unavailable
 from swiftdiffusion.networks.controlnet import load_controlnet
@@ -114,11 +113,9 @@ def attach(service, asked, terms, pool):
     """An attachment that is ready, and its link, for what `make_subject` gave."""
     subject, image, conditioning = asked
     attachment = Attachment(service.call, "controlnet_edges", "edges", subject, terms, pool)
-    attachment.offer(lambda: None)
-    with written({"image": image}) as reference:
-        attachment.show(reference)
-    with written(vars(conditioning)) as prompts:
-        attachment.hand_over(prompts)
+    attachment.prepare(lambda: None)
+    attachment.show(image.cpu().numpy())
+    attachment.hand_over(conditioning)
     return attachment, attachment.wait(lambda: None)
 
 

@@ -16,8 +16,9 @@ from PIL import Image
 from shapes.checkpoint import controlnet_folder, lora_file, pipeline_folder
 from swiftdiffusion.configuration import Location
 from swiftdiffusion.controlnets.catalogue import Catalogue
-from swiftdiffusion.errors import InvalidArgument
-from swiftdiffusion.lane import Lane, LaneConfiguration
+from swiftdiffusion.errors import InvalidArgument, NotFound
+from swiftdiffusion.lane import Lane
+from swiftdiffusion.lane_configuration import LaneConfiguration
 from swiftdiffusion.placement import Placement
 from swiftdiffusion.request import images
 from swiftdiffusion.services.controlnet import ControlNetConfiguration, ControlNetService
@@ -32,7 +33,7 @@ LONG_S = 10.0
 class Services:
     """The models that a lane calls; `before` is what is done before one answers."""
 
-    def __init__(self, adapters):
+    def __init__(self, adapters, **parameters):
         common: dict[str, Any] = {"pipeline": pipeline_folder(), "adapters": Location(str(adapters))}
         self.controlnet = ControlNetService(ControlNetConfiguration(controlnet=controlnet_folder("edges")), CPU)
         self._services: dict[str, Any] = {
@@ -42,7 +43,7 @@ class Services:
         }
         self.before: dict[str, Callable[[Any], object]] = {}
         self._threads = ThreadPoolExecutor(4)
-        configuration = LaneConfiguration(**common, width=SIZE, height=SIZE, size_min=64, size_max=256)
+        configuration = LaneConfiguration(**common, width=SIZE, height=SIZE, size_min=64, size_max=256, **parameters)
         catalogue = Catalogue(self.call, lambda: [EDGES], lambda _: True, "controlnet_", timeout_s=LONG_S)
         self.lane = Lane(configuration, CPU, self.call, catalogue)
 
@@ -81,6 +82,14 @@ def encode_reference():
     return file.getvalue()
 
 
+@pytest.fixture
+def hosting(tmp_path):
+    """Of a lane that runs the ControlNets of a folder itself."""
+    services = Services(tmp_path, controlnets=controlnet_folder("edges").parent, controlnets_pinned="edges")
+    yield services
+    services.close()
+
+
 def has_come(condition):
     """Whether it is true within a bound."""
     deadline = time.monotonic() + LONG_S
@@ -115,6 +124,38 @@ def test_controlnets_are_attached_while_prompts_are_encoded(services):
     services.before["text_encoder"] = lambda _: attached.append(has_come(lambda: sessions))
     services.draw(**steer(encode_reference()))
     assert attached == [True]
+
+
+def test_a_lanes_own_controlnets_draw_what_a_services_do(services, hosting):
+    plain = {"steps": np.array([4], np.int32), "seed": np.array([7], np.int64)}
+    asked = {**plain, **steer(encode_reference()), "control_end": np.array([0.8], np.float32)}
+    served, own = services.draw(**asked), hosting.draw(**asked)
+    np.testing.assert_array_equal(own.pixels, served.pixels)
+    assert not np.array_equal(own.pixels, hosting.draw(**plain).pixels)
+    assert own.describe()["controlnets"] == [{"name": "edges", "model": "", "transport": "lane", "goes_first": True}]
+    spans = hosting.draw(**asked, trace=np.array([True])).describe()["spans"]
+    assert len([span for span in spans if span["name"] == "controlnet"]) == 3
+
+
+def test_a_lanes_own_controlnets_come_first_and_others_are_still_served(services, hosting):
+    hosting.before[EDGES] = lambda _: pytest.fail("called")
+    assert hosting.draw(**steer(encode_reference())).pixels.shape == (SIZE, SIZE, 3)
+    both = {"controlnets": np.array([b"edges", b"layout"], object)}
+    both["control_images"] = np.array([encode_reference()] * 2, object)
+    assert [one["name"] for one in hosting.draw(**both).describe()["controlnets"]] == ["edges", "layout"]
+    with pytest.raises(NotFound, match=r"controlnets names 'depth'; served: edges, layout"):
+        hosting.before.clear()
+        hosting.draw(controlnets=np.array([b"depth"], object), control_images=np.array([encode_reference()], object))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [({"controlnets_pinned": "depth"}, "'pinned' names 'depth'; there are: edges, layout"),
+     ({"controlnets_memory_mb": -1.0}, "'controlnets_memory_mb' is -1")],
+)  # fmt: skip
+def test_what_a_lane_cannot_run_itself_is_refused_at_the_start(tmp_path, parameters, words):
+    with pytest.raises(InvalidArgument, match=words):
+        Services(tmp_path, controlnets=controlnet_folder("edges").parent, **parameters)
 
 
 def test_only_loras_that_change_prompts_are_told_to_the_text_encoder(services, tmp_path):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,6 +18,8 @@ from swiftdiffusion.controlnets.ipc_link import IpcLink
 from swiftdiffusion.controlnets.mailbox import Form, Mailbox, MailboxPool
 from swiftdiffusion.controlnets.messages import BLS, IMAGE, IPC, PROMPTS, RAN, READY, TRANSPORTS, News, pack_offer
 from swiftdiffusion.controlnets.pulse import Pulse
+from swiftdiffusion.controlnets.tensor_file import written
+from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.errors import InvalidArgument, Lost, SwiftDiffusionError, Unavailable
 from swiftdiffusion.lifeline import Lifeline
 from swiftdiffusion.services.clients import Call, to_array
@@ -93,7 +96,7 @@ class Attachment:
         reason = {"reason": self._reason} if self._reason else {}
         return {"name": self.name, "model": self.model, "transport": transport, "goes_first": goes_first, **reason}
 
-    def offer(self, check: Callable[[], None]) -> None:
+    def prepare(self, check: Callable[[], None]) -> None:
         """Offer the memory to share, if any, for the ControlNet to open it while the caller goes on.
 
         Args:
@@ -111,17 +114,15 @@ class Attachment:
         else:
             self._lifeline.hand_over(pack_offer(None))
 
-    def show(self, image: int) -> None:
-        """Give the reference, after `offer`: the descriptor of a file with `image`, uint8 [height, width, 3]."""
-        self._lifeline.hand_over(IMAGE, [image])
+    def show(self, image: NDArray[np.uint8]) -> None:
+        """Give the reference [height, width, 3], after `prepare`."""
+        with written({"image": torch.from_numpy(image)}) as file:
+            self._lifeline.hand_over(IMAGE, [file])
 
-    def hand_over(self, prompts: int) -> None:
-        """Give what was still missing, after `show`, for a ControlNet to prepare itself while the caller goes on.
-
-        Args:
-            prompts: the descriptor of a file with the conditioning that its branch of the UNet sees.
-        """
-        self._lifeline.hand_over(PROMPTS, [prompts])
+    def hand_over(self, conditioning: Conditioning) -> None:
+        """Give what its branch of the UNet sees, after `show`; it readies itself while the caller goes on."""
+        with written(vars(conditioning)) as file:
+            self._lifeline.hand_over(PROMPTS, [file])
         self._pulse = Pulse(self._lifeline, self.name, self._terms.timeout_s)
 
     def wait(self, check: Callable[[], None]) -> IpcLink | BlsLink:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from swiftdiffusion.controlnets.attachment import Attachment, Subject, Terms
 from swiftdiffusion.controlnets.catalogue import Catalogue
 from swiftdiffusion.controlnets.mailbox import Form, MailboxPool
-from swiftdiffusion.controlnets.tensor_file import written
+from swiftdiffusion.controlnets.resident import ResidentAttachment, ResidentControlNets
 from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.denoising.controls import Control, acts_in
 from swiftdiffusion.denoising.stopwatch import Stopwatch
@@ -22,12 +21,28 @@ from swiftdiffusion.services.clients import Call
 
 
 class ControlNetClient:
-    """Attaches ControlNets to requests, and keeps the memory that they share with the lane."""
+    """Attaches ControlNets to requests, and keeps the memory that they share with the lane.
 
-    def __init__(self, call: Call, catalogue: Catalogue, terms: Terms, mailboxes: int) -> None:
-        """Args: how models are called, who serves what, the lane's terms, and how many mailboxes are kept."""
-        self._call, self._catalogue, self._terms = call, catalogue, terms
+    Those that the lane runs itself come before others of their names.
+    """
+
+    def __init__(
+        self, call: Call, catalogue: Catalogue, resident: ResidentControlNets, terms: Terms, mailboxes: int
+    ) -> None:
+        """Args: how models are called, who serves what, the lane's own, its terms, and how many mailboxes are kept."""
+        self._call, self._catalogue, self._resident, self._terms = call, catalogue, resident, terms
         self._pool = MailboxPool(mailboxes)
+
+    def names(self, wanted: Collection[str]) -> list[str]:
+        """The ControlNets that there are, sorted; of those that models serve all only where `wanted` has others."""
+        own = set(self._resident.names())
+        others = set(wanted) - own
+        return sorted(own.union(self._catalogue.names(others)) if others else own)
+
+    def require(self, name: str) -> None:
+        """Raise Unavailable if one of `names` is not being served at the moment."""
+        if name not in self._resident.names():
+            self._catalogue.require(name)
 
     def attach(
         self,
@@ -47,11 +62,16 @@ class ControlNetClient:
             trace: whether they are to say when each step was computed.
         """
         attached, gpu = AttachedControlNets(uses), name_gpu(form.device) if near else ""
+        own = self._resident.names()
         try:
             for use in uses:
                 acting = [step for step in range(len(timesteps)) if acts_in(step, len(timesteps), use.start, use.end)]
-                if acting:
-                    subject = Subject(timesteps[acting], form, trace)
+                if not acting:
+                    continue
+                subject = Subject(timesteps[acting], form, trace)
+                if use.name in own:
+                    attached.add(use, self._resident.attach(use.name, subject, self._terms.service_timeout_s))
+                else:
                     model = self._catalogue.locate(use.name, gpu)
                     attached.add(use, Attachment(self._call, model, use.name, subject, self._terms, self._pool))
         except BaseException:
@@ -62,6 +82,7 @@ class ControlNetClient:
     def close(self) -> None:
         """Free what is kept."""
         self._pool.close()
+        self._resident.close()
 
 
 class AttachedControlNets:
@@ -70,16 +91,16 @@ class AttachedControlNets:
     def __init__(self, uses: Sequence[ControlUse]) -> None:
         """Args: all that the request names, those that do not act too."""
         self._uses = uses
-        self._attachments: list[tuple[ControlUse, Attachment]] = []
+        self._attachments: list[tuple[ControlUse, Attachment | ResidentAttachment]] = []
 
-    def add(self, use: ControlUse, attachment: Attachment) -> None:
+    def add(self, use: ControlUse, attachment: Attachment | ResidentAttachment) -> None:
         """One more, that is on its way."""
         self._attachments.append((use, attachment))
 
-    def offer(self, check: Callable[[], None]) -> None:
-        """Offer each memory to share; raises as `Attachment.offer` does."""
+    def prepare(self, check: Callable[[], None]) -> None:
+        """Have each do what needs neither reference nor prompts; raises as `Attachment.prepare` does."""
         for _, attachment in self._attachments:
-            attachment.offer(check)
+            attachment.prepare(check)
 
     def show(self) -> None:
         """Give each its reference, once it is decoded.
@@ -90,15 +111,12 @@ class AttachedControlNets:
         for use in self._uses:
             use.image.result()
         for use, attachment in self._attachments:
-            with written({"image": torch.from_numpy(use.image.result())}) as image:
-                attachment.show(image)
+            attachment.show(use.image.result())
 
     def hand_over(self, conditioning: Conditioning) -> None:
-        """Give each what their branch of the UNet sees; all prepare themselves meanwhile."""
-        if self._attachments:
-            with written(vars(conditioning)) as prompts:
-                for _, attachment in self._attachments:
-                    attachment.hand_over(prompts)
+        """Give each what their branch of the UNet sees; all ready themselves meanwhile."""
+        for _, attachment in self._attachments:
+            attachment.hand_over(conditioning)
 
     def wait(self, check: Callable[[], None]) -> list[Control]:
         """Each ready for the loop; raises as `Attachment.wait` does."""
@@ -114,7 +132,7 @@ class AttachedControlNets:
 
     def models(self) -> set[str]:
         """The models that serve them."""
-        return {attachment.model for _, attachment in self._attachments}
+        return {attachment.model for _, attachment in self._attachments if attachment.model is not None}
 
     def describe(self) -> list[dict[str, Any]]:
         """For the response's ``info``: name, model and transport of each, and why it is not the faster one."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 import torch
 
+from swiftdiffusion.controlnets.loaded import LoadedControlNet
 from swiftdiffusion.denoising.conditioning import blank
-from swiftdiffusion.engines import Engine, make_engine
+from swiftdiffusion.engines import make_engine
 from swiftdiffusion.errors import InvalidArgument, NotFound, Unavailable, shorten
 from swiftdiffusion.networks.controlnet import load_controlnet
 from swiftdiffusion.networks.weight_files import count_weights
@@ -20,20 +20,6 @@ from swiftdiffusion.placement import NetworkConfiguration, Placement
 
 _log = logging.getLogger("swiftdiffusion")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-
-
-@dataclass(frozen=True)
-class LoadedControlNet:
-    """A ControlNet that is ready to run."""
-
-    engine: Engine
-    nbytes: int  # of its parameters
-    latent_channels: int
-    pixels_a_latent: int  # on a side
-
-    def shape_sample(self, batch: int, height: int, width: int) -> tuple[int, ...]:
-        """The sample's shape, [batch, 4, h, w], for pictures of height x width pixels."""
-        return (batch, self.latent_channels, height // self.pixels_a_latent, width // self.pixels_a_latent)
 
 
 class ControlNetLibrary:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from swiftdiffusion.controlnets.library import LoadedControlNet
+from swiftdiffusion.controlnets.loaded import LoadedControlNet
 from swiftdiffusion.controlnets.messages import (
     ALIVE,
     ALIVE_EVERY_S,
@@ -49,19 +49,6 @@ class Attached:
 
     timesteps: Tensor  # [steps], of those in which the ControlNet acts, on its device
     trace: bool = False  # whether the lane wants to know when each step was computed
-
-
-class TimedSession:
-    """A session whose steps are noted in a timeline."""
-
-    def __init__(self, session: Session, timeline: Timeline, device: torch.device) -> None:
-        self._session, self._timeline, self._device = session, timeline, device
-        self.close = session.close
-
-    def step(self, *moving: Tensor) -> Tensor:
-        """As the session's own."""
-        with self._timeline.on("controlnet", self._device):
-            return self._session.step(*moving)
 
 
 class ControlNetSession:
@@ -123,9 +110,9 @@ class ControlNetSession:
             if mailbox is not None:
                 stack.callback(mailbox.close)
             controlnet = stack.enter_context(self._lend(check))
-            reference = self._read_next(holder, stack)["image"].permute(2, 0, 1).unsqueeze(0) / 255
+            image = self._read_next(holder, stack)["image"]
             prompts = Conditioning(**self._read_next(holder, stack))  # when they are encoded
-            session = self._open(controlnet, reference, prompts)
+            session = controlnet.open(self._attached.timesteps[0], prompts, image, self._timeline)
             stack.callback(session.close)
             if mailbox is None:
                 stack.callback(self._let_go)
@@ -149,17 +136,6 @@ class ControlNetSession:
     def _read_next(self, holder: Holder, stack: ExitStack) -> dict[str, Tensor]:
         _, (file,) = self._take_over(holder, stack)
         return read(file, self._placement)
-
-    def _open(self, controlnet: LoadedControlNet, reference: Tensor, prompts: Conditioning) -> Session:
-        """Args: `reference` [1, 3, height, width], values 0 to 1."""
-        sample = reference.new_zeros(controlnet.shape_sample(prompts.batch, *reference.shape[2:]))
-        timestep = self._attached.timesteps[0]
-        given = (sample, timestep, prompts.prompt_embeds, prompts.pooled, prompts.time_ids, reference)
-        if self._timeline is None:
-            return controlnet.engine.open(*given)
-        with self._timeline.on("controlnet_prepare", self._placement.device):  # what is the same in every step
-            session = controlnet.engine.open(*given)
-        return TimedSession(session, self._timeline, self._placement.device)
 
     def _open_mailbox(self, offer: Offer | None, pages: list[int]) -> tuple[OpenedMailbox | None, str]:
         if offer is None or not pages:

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from swiftdiffusion.configuration import require_range
-from swiftdiffusion.controlnets.library import ControlNetLibrary, LoadedControlNet
+from swiftdiffusion.configuration import require_range, split_names
+from swiftdiffusion.controlnets.library import ControlNetLibrary
+from swiftdiffusion.controlnets.loaded import LoadedControlNet
 from swiftdiffusion.controlnets.session import Attached, ControlNetSession
 from swiftdiffusion.controlnets.shelf import MEBIBYTE, Shelf
 from swiftdiffusion.errors import InvalidArgument, NotFound, Unavailable, shorten
@@ -52,11 +53,6 @@ class ControlNetConfiguration(NetworkConfiguration):
         require_range("memory_mb", self.memory_mb, 0, 10_000_000)
         require_range("load_timeout_s", self.load_timeout_s, 0.1, 3600)
 
-    @property
-    def pinned_names(self) -> list[str]:
-        """What `pinned` names."""
-        return [name for part in self.pinned.split(",") if (name := part.strip())]
-
 
 class ControlNetService:
     """The ControlNets of one process, shared by every UNet of their base model."""
@@ -76,7 +72,7 @@ class ControlNetService:
             folders, pinned = {self._only: configuration.controlnet}, [self._only]
         else:
             assert configuration.controlnets is not None
-            self._only, folders, pinned = None, configuration.controlnets, configuration.pinned_names
+            self._only, folders, pinned = None, configuration.controlnets, split_names(configuration.pinned)
         library = ControlNetLibrary(folders, configuration, configuration.prompt_tokens, placement)
         self._shelf = Shelf(library, int(configuration.memory_mb * MEBIBYTE), pinned)
         self._sessions: dict[str, ControlNetSession] = {}

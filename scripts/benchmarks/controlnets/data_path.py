@@ -29,7 +29,6 @@ from swiftdiffusion.controlnets.attachment import Attachment, Subject, Terms
 from swiftdiffusion.controlnets.ipc_link import IpcLink
 from swiftdiffusion.controlnets.mailbox import Form, MailboxPool
 from swiftdiffusion.controlnets.messages import IPC
-from swiftdiffusion.controlnets.tensor_file import written
 from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.networks.controlnet import ControlNet
 from swiftdiffusion.placement import DTYPES, Placement
@@ -96,11 +95,9 @@ def measure_pushes(gpu: int, repeats: int) -> Row:
 
 def give_nothing(attachment: Attachment) -> None:
     """Offer it memory, and give it a reference and prompts of which its process makes nothing."""
-    attachment.offer(lambda: None)
-    with written({"image": torch.zeros((1, 1, 3), dtype=torch.uint8)}) as image:
-        attachment.show(image)
-    with written({field.name: torch.zeros((1, 1)) for field in fields(Conditioning)}) as prompts:
-        attachment.hand_over(prompts)
+    attachment.prepare(lambda: None)
+    attachment.show(np.zeros((1, 1, 3), np.uint8))
+    attachment.hand_over(Conditioning(*(torch.zeros((1, 1)) for _ in fields(Conditioning))))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from swiftdiffusion.controlnets.library import LoadedControlNet
+from swiftdiffusion.controlnets.loaded import LoadedControlNet
 from swiftdiffusion.controlnets.session import Attached, ControlNetSession
 from swiftdiffusion.engines.session import Session, SimpleSession
 from swiftdiffusion.placement import DTYPES, Placement

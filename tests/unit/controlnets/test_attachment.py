@@ -18,7 +18,6 @@ from swiftdiffusion.controlnets import session as session_module
 from swiftdiffusion.controlnets.attachment import Attachment, Subject, Terms
 from swiftdiffusion.controlnets.mailbox import Form, MailboxPool
 from swiftdiffusion.controlnets.messages import ALIVE, BLS, READY, News, Offer
-from swiftdiffusion.controlnets.tensor_file import written
 from swiftdiffusion.controlnets.words import create_page
 from swiftdiffusion.denoising.conditioning import blank
 from swiftdiffusion.errors import Cancelled, InvalidArgument, Unavailable
@@ -69,11 +68,9 @@ def make_conditioning(network, seed=0):
 
 def make_ready(attachment, network, check=lambda: None, seed=0):
     """The link of a ControlNet that was given its prompts."""
-    attachment.offer(check)
-    with written({"image": make_image(seed)}) as image:
-        attachment.show(image)
-    with written(vars(make_conditioning(network, seed))) as prompts:
-        attachment.hand_over(prompts)
+    attachment.prepare(check)
+    attachment.show(make_image(seed).numpy())
+    attachment.hand_over(make_conditioning(network, seed))
     return attachment.wait(check)
 
 

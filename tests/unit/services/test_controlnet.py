@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from shapes.checkpoint import controlnet_folder
-from swiftdiffusion.configuration import read_configuration
+from swiftdiffusion.configuration import read_configuration, split_names
 from swiftdiffusion.errors import InvalidArgument, NotFound
 from swiftdiffusion.placement import Placement
 from swiftdiffusion.services.controlnet import ControlNetConfiguration, ControlNetService
@@ -54,7 +54,7 @@ def test_one_alone_can_be_given_another_name():
 
 def test_those_of_a_folder_are_named_and_the_pinned_ones_loaded():
     configuration = read(controlnets=".", pinned=" layout, edges ,")
-    assert configuration.pinned_names == ["layout", "edges"]
+    assert split_names(configuration.pinned) == ["layout", "edges"]
     service = ControlNetService(configuration, CPU)
     assert names(service) == ["edges", "layout"]
     with pytest.raises(NotFound, match="controlnet is 'depth'; served: edges, layout"):
