@@ -23,6 +23,11 @@ class Layout:
         """What tritonserver serves."""
         return self.folder / "model_repository"
 
+    @property
+    def controlnets(self) -> Path:
+        """Links to the ControlNets that lanes run themselves."""
+        return self.folder / "controlnets"
+
     def graph(self, network: str) -> Path:
         """A network's ONNX file."""
         return self.folder / "onnx" / f"{network}.onnx"

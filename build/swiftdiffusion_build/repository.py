@@ -18,7 +18,7 @@ from swiftdiffusion_build.progress import Begin
 
 # of the checkpoint that the project's own configurations serve, and of no other
 OWN_PARAMETERS = ("width", "height", "size_min", "size_max", "guidance_scale", "threads")
-CONTROLNET = "controlnet_"
+LANE, CONTROLNET = "swiftdiffusion", "controlnet_"
 TENSORRT = "tensorrt"
 
 
@@ -66,7 +66,12 @@ def write_repository(
                     _place(config, placement)
             _write(config, layout.model_repository / name)
             progress.update(name)
+        resident = [folder for folder in checkpoint.controlnets if placement and folder.name in placement.resident]
+        if resident:
+            _host(layout, resident)
         for folder in checkpoint.controlnets:
+            if folder in resident:
+                continue
             models_of = placement.controlnet_models(folder.name) if placement else {folder.name: None}
             for model, gpus in models_of.items():
                 config = ModelConfig(backend="controlnet")
@@ -115,6 +120,20 @@ def _place(config: ModelConfig, placement: ServerPlacement) -> None:
     pairs = [f"cuda:{gpus[0]}=cuda:{gpus[1]}" for gpus in placement.lanes.values() if len(gpus) > 1]
     if pairs and config.backend == "diffusion":
         _set(config, second_gpu=", ".join(pairs))
+
+
+def _host(layout: Layout, controlnets: Sequence[Path]) -> None:
+    """Have the lanes run these ControlNets themselves, from a folder of links to theirs."""
+    shutil.rmtree(layout.controlnets, ignore_errors=True)
+    layout.controlnets.mkdir(parents=True)
+    for folder in controlnets:
+        (layout.controlnets / folder.name).symlink_to(folder.resolve())
+    file = layout.model_repository / LANE / "config.pbtxt"
+    config = text_format.Parse(file.read_text(), ModelConfig())
+    _set(
+        config, controlnets=layout.controlnets.resolve(), controlnets_pinned=", ".join(one.name for one in controlnets)
+    )
+    file.write_text(text_format.MessageToString(config))
 
 
 def _set(config: ModelConfig, **parameters: object) -> None:

@@ -1,5 +1,6 @@
 """A whole lane and its services on one GPU, in one process, against the same on the CPU."""
 
+import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageDraw
 
 from swiftdiffusion.configuration import Location
 from swiftdiffusion.controlnets.catalogue import Catalogue
@@ -19,6 +21,7 @@ from swiftdiffusion.services.vae_decoder import VaeDecoderConfiguration, VaeDeco
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
+needs_two = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 WEIGHTS = Path(__file__).resolve().parents[2] / "build" / "shapes" / "weights"
 PIPELINE, ADAPTERS = WEIGHTS / "pipeline", Location(WEIGHTS / "loras")
 ASKED = {
@@ -92,7 +95,28 @@ def test_loras_leave_no_trace():
     assert not np.array_equal(with_loras, before)
 
 
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def draw_reference():
+    file = io.BytesIO()
+    image = Image.new("RGB", (128, 128))
+    ImageDraw.Draw(image).ellipse((30, 40, 80, 90), outline="white", width=4)
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("second_gpu", ["", pytest.param("cuda:1", marks=needs_two)])
+def test_a_lanes_own_controlnets_draw_what_a_services_do(second_gpu):
+    placement = Placement(torch.device("cuda:0"), torch.float16)
+    own = {"controlnets": WEIGHTS / "controlnets", "controlnets_pinned": "edges"}
+    served, hosting = (LocalLane(placement, second_gpu=second_gpu, **more) for more in ({}, own))
+    asked = {**ASKED, "controlnets": [b"edges"], "control_images": [draw_reference()]}
+    pictures = [lane.draw(**asked) for lane in (served, hosting, hosting)]
+    assert np.array_equal(pictures[1], pictures[2])
+    assert np.abs(pictures[0] - pictures[1]).max() <= 2
+    assert np.abs(pictures[0] - hosting.draw(**ASKED)).max() > 50
+    assert np.array_equal(hosting.draw(**asked, trace=[True]), pictures[1])
+
+
+@needs_two
 def test_guidance_on_two_gpus_gives_the_same_picture():
     placement = Placement(torch.device("cuda:0"), torch.float32)
     one, two = LocalLane(placement), LocalLane(placement, second_gpu="cuda:1")

@@ -40,7 +40,7 @@ def check_placement(placement: ServerPlacement, footprints: Footprints, gpus: Se
 
 
 def _check_controlnets(placement: ServerPlacement, footprints: Footprints) -> None:
-    known, placed = footprints.controlnets.keys(), placement.controlnets.keys()
+    known, placed = footprints.controlnets.keys(), {*placement.controlnets, *placement.resident}
     if unknown := sorted(placed - known):
         there = ", ".join(sorted(known)) or "none"
         raise InvalidArgument(f"controlnets has {shorten(unknown[0])}, which is not in the checkpoint; there: {there}")

@@ -12,6 +12,7 @@ People write it and keep it beside their configurations; the planner's reasons s
     edges = 1
     layout = [1, 2]           # a model on each
     scribble = "cpu"
+    depth = "lane"            # each lane runs it itself, on each of its GPUs
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from swiftdiffusion_build.toml_file import read_toml
 
 SINGLE = ("text_encoder", "vae_decoder")
 TABLES = ("lanes", "controlnets")
+IN_LANE = "lane"  # of a ControlNet: each lane runs it itself
 WIDTH = 110  # characters of a comment's line
 
 
@@ -54,6 +56,8 @@ def format_placement(placement: ServerPlacement, reasons: Iterable[str] = ()) ->
         table = tomlkit.table()
         for name, gpus in getattr(placement, title).items():
             table.add(name, tomlkit.item(_simplify(gpus)))
+        for name in placement.resident if title == "controlnets" else ():
+            table.add(name, IN_LANE)
         document.add(tomlkit.nl())
         document.add(title, table)
     return tomlkit.dumps(document)
@@ -65,23 +69,32 @@ def _interpret(content: Mapping[str, Any]) -> ServerPlacement:
     if missing := [name for name in SINGLE if name not in content]:
         raise InvalidArgument(f"{missing[0]!r} is missing; allowed: a GPU's number, or several, or 'cpu'")
     text_encoder, vae_decoder = (_read_gpus(name, content[name]) for name in SINGLE)
-    lanes, controlnets = (_read_table(title, content.get(title, {})) for title in TABLES)
-    return ServerPlacement(text_encoder, vae_decoder, lanes, controlnets)
+    tables = {title: _read_table(title, content.get(title, {})) for title in TABLES}
+    resident = tuple(name for name, value in tables["controlnets"].items() if value == IN_LANE)
+    lanes, controlnets = (
+        {
+            name: _read_gpus(f"{title}.{name}", value, " or 'lane'" if title == "controlnets" else "")
+            for name, value in table.items()
+            if title == "lanes" or name not in resident
+        }
+        for title, table in tables.items()
+    )
+    return ServerPlacement(text_encoder, vae_decoder, lanes, controlnets, resident)
 
 
-def _read_table(title: str, table: Any) -> dict[str, Gpus]:
+def _read_table(title: str, table: Any) -> Mapping[str, Any]:
     if not isinstance(table, dict):
         raise InvalidArgument(f"{title} is {shorten(str(table))}; allowed: a table of names and GPUs")
-    return {name: _read_gpus(f"{title}.{name}", value) for name, value in table.items()}
+    return table
 
 
-def _read_gpus(entry: str, value: Any) -> Gpus:
+def _read_gpus(entry: str, value: Any, further: str = "") -> Gpus:
     if value == "cpu":
         return CPU
     gpus = value if isinstance(value, list) else [value]
     if not gpus or any(type(gpu) is not int for gpu in gpus):  # a boolean is an int, too
         raise InvalidArgument(
-            f"{entry} is {shorten(str(value))}; allowed: a GPU's number, several such as [0, 1], or 'cpu'"
+            f"{entry} is {shorten(str(value))}; allowed: a GPU's number, several such as [0, 1], or 'cpu'{further}"
         )
     return tuple(gpus)
 

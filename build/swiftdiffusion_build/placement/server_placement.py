@@ -27,6 +27,7 @@ class ServerPlacement:
     vae_decoder: Gpus
     lanes: Mapping[str, Gpus]  # of two, the second predicts guidance's negative half
     controlnets: Mapping[str, Gpus] = field(default_factory=dict)  # as requests name them
+    resident: tuple[str, ...] = ()  # further ControlNets, which each lane runs itself
 
     def __post_init__(self) -> None:
         for entry, gpus in self.entries().items():
@@ -69,6 +70,10 @@ class ServerPlacement:
         gpus = self.controlnets[name]
         return {name: gpus[:1], **{f"{name}.gpu{gpu}": (gpu,) for gpu in gpus[1:]}}
 
+    def lane_gpus(self) -> Gpus:
+        """Those of all lanes."""
+        return tuple(gpu for gpus in self.lanes.values() for gpu in gpus)
+
     def entries(self) -> dict[str, Gpus]:
         """The GPUs by the entry's name in the file: ``text_encoder``, ``lanes.first``, ``controlnets.edges``."""
         return {
@@ -76,4 +81,5 @@ class ServerPlacement:
             "vae_decoder": self.vae_decoder,
             **{f"lanes.{name}": gpus for name, gpus in self.lanes.items()},
             **{f"controlnets.{name}": gpus for name, gpus in self.controlnets.items()},
+            **dict.fromkeys((f"controlnets.{name}" for name in self.resident), self.lane_gpus()),
         }

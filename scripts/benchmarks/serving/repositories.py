@@ -45,7 +45,8 @@ class SystemRepository:
         if self.placement is None:
             return 1
         lane = {*next(iter(self.placement.lanes.values())), *([1] if self.splits_guidance else [])}
-        return max(1, len(lane.union(self.placement.controlnets[name][0] for name in controlnets)))
+        apart = [name for name in controlnets if name not in self.placement.resident]
+        return max(1, len(lane.union(self.placement.controlnets[name][0] for name in apart)))
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,17 @@ def test_a_controlnet_on_two_gpus_is_two_models_of_one_name(checkpoint, layout, 
         assert (configuration.name, configuration.controlnet.name) == (name, "edges")
 
 
+def test_a_controlnet_that_the_lanes_run_is_no_model(checkpoint, layout, begin):
+    placement = ServerPlacement((0,), (0,), {"first": (0, 1)}, resident=("edges",))
+    for _ in range(2):  # over what is there
+        write_repository(MODELS, checkpoint, ADAPTERS, default_profiles(128), layout, begin, placement=placement)
+        assert not (layout.model_repository / "controlnet_edges").exists()
+        lane = read(layout, "swiftdiffusion", LaneConfiguration)[1]
+        assert lane.controlnets_pinned == "edges"
+        assert [folder.name for folder in lane.controlnets.iterdir()] == ["edges"]
+        assert (lane.controlnets / "edges").samefile(checkpoint.controlnets[0])
+
+
 def test_on_the_cpu_the_device_is_said_and_no_plan_is_needed(checkpoint, tmp_path, begin):
     layout = Layout(tmp_path)
     placement = ServerPlacement(CPU, (0,), {"first": CPU}, {"edges": CPU})

@@ -19,6 +19,7 @@ second = [1]
 [controlnets]
 edges = [2, 3]
 "layout.v2" = "cpu"
+depth = "lane"
 """
 
 
@@ -41,6 +42,7 @@ def test_a_file_names_the_gpus_of_each_model(read):
         vae_decoder=(0, 1),
         lanes={"first": (0,), "second": (1,)},
         controlnets={"edges": (2, 3), "layout.v2": CPU},
+        resident=("depth",),
     )
 
 
@@ -72,6 +74,9 @@ START = "text_encoder = 0\nvae_decoder = 0\n"
     (START + '[lanes]\na = 1\nb = "cpu"', "some lanes are on a GPU and others on the CPU"),
     (START + '[lanes]\n"a b" = 1', "a lane is called 'a b'; allowed: up to 32 letters"),
     (START + "[lanes]\na = true", r"lanes.a is 'True'; allowed: a GPU's number, several such as \[0, 1\], or 'cpu'"),
+    (START + '[lanes]\na = "lane"', r"lanes.a is 'lane'; allowed: a GPU's number, several such as \[0, 1\], or 'cpu'$"),
+    (START + '[lanes]\na = 0\n[controlnets]\nedges = "here"',
+     r"controlnets.edges is 'here'; allowed: .* or 'cpu' or 'lane'"),
     (START + "[lanes]\na = []", r"lanes.a is '\[\]'; allowed: a GPU's number"),
     (START + "[lanes]\na = 0\n[controlnets]\nedges = -1", "controlnets.edges names GPU -1; they are counted from 0"),
     (START + "[lanes]\na = 0\n[controlnets]\nedges = [1, 1]", "controlnets.edges names GPU 1 twice"),
