@@ -26,7 +26,7 @@ class Layout:
     @property
     def controlnets(self) -> Path:
         """Links to the ControlNets that lanes run themselves."""
-        return self.folder / "controlnets"
+        return self.folder / "lane_controlnets"
 
     def graph(self, network: str) -> Path:
         """A network's ONNX file."""
