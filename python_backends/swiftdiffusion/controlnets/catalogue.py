@@ -16,9 +16,7 @@ from swiftdiffusion.services.clients import Call
 from swiftdiffusion.services.contracts import CONTROLNET
 
 AGAIN_S = 1.0  # a model is not asked again before that, whatever names are asked for
-LOOK_S = (
-    0.05  # nor the server whether one is loaded, which takes up to half a millisecond and is of interest repeatedly
-)
+LOOK_S = 0.05  # nor is the server asked again so soon whether one is loaded, which takes it up to half a millisecond
 
 
 @dataclass
