@@ -117,9 +117,16 @@ def add_serving_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split-guidance",
         action=argparse.BooleanOptionalAction,
-        help="for the step placement: a lane of two GPUs that share the work of guidance, and a model of each "
+        help="for the step placement: a lane of two GPUs that share the work of guidance, and every "
         "ControlNet on both; or a lane of one and ControlNets on the others (default: the former where there are two "
         "GPUs and all fits, else the latter)",
+    )
+    parser.add_argument(
+        "--resident-controlnets",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="for the step placement: a lane runs the ControlNets on its own GPUs itself; or they are models with "
+        "processes of their own (default: the former)",
     )
     parser.add_argument("--gpus", type=int, metavar="N", help="how many GPUs the server has (default: those here)")
     parser.add_argument("--gpu-memory-gb", type=float, metavar="GB", help="memory of each of the --gpus")
@@ -239,7 +246,7 @@ def choose_placement(options: argparse.Namespace, checkpoint: Checkpoint, steps:
     if file and not suggests:
         placement = read_placement(file)
     else:
-        suggestion = suggest_placement(footprints, gpus, options.split_guidance)
+        suggestion = suggest_placement(footprints, gpus, options.split_guidance, options.resident_controlnets)
         placement, text = suggestion.placement, format_placement(suggestion.placement, suggestion.reasons)
     if "repository" in steps:
         check_placement(placement, footprints, gpus, options.engine)

@@ -22,21 +22,25 @@ class Suggestion:
     reasons: tuple[str, ...]
 
 
-def suggest_placement(footprints: Footprints, gpus: Sequence[Gpu], split_guidance: bool | None = None) -> Suggestion:
+def suggest_placement(
+    footprints: Footprints, gpus: Sequence[Gpu], split_guidance: bool | None = None, resident: bool = True
+) -> Suggestion:
     """Suggest one lane with the text encoders and the VAE beside it, and the ControlNets on other GPUs.
 
     The ControlNets are placed largest first, each on the least loaded of the other GPUs; on the lane's own only where
-    no other has room, since there they run after the UNet and not beside it. Without a GPU all are on the CPU.
+    no other has room, since there they run before the UNet and not beside it. There the lane runs them itself if
+    `resident`, for two processes have a GPU only by turns; else each has a model of its own. Without a GPU all are
+    models on the CPU.
 
-    With `split_guidance` the lane has two GPUs, and a model of every ControlNet is on each. None decides by the GPUs:
-    two are used so if all of it fits, since the ControlNets alone would leave the second one idle most of the time.
+    With `split_guidance` the lane has two GPUs, and every ControlNet is on each. None decides by the GPUs: two are used
+    so if all of it fits, since the ControlNets alone would leave the second one idle most of the time.
 
     Raises:
         InvalidArgument: something fits nowhere, or guidance is to be split and cannot be.
     """
     if split_guidance or (split_guidance is None and len(gpus) == LANE_GPUS_MAX):
         try:
-            return _split_guidance(footprints, gpus)
+            return _split_guidance(footprints, gpus, resident)
         except InvalidArgument:
             if split_guidance:
                 raise
@@ -48,11 +52,13 @@ def suggest_placement(footprints: Footprints, gpus: Sequence[Gpu], split_guidanc
     others = {*range(len(gpus))} - {lane}
     by_size = sorted(footprints.controlnets.items(), key=lambda item: (-item[1], item[0]))
     controlnets = {name: (loads.place(f"the ControlNet {name!r}", need, others),) for name, need in by_size}
-    placement = ServerPlacement((text_encoder,), (vae_decoder,), {LANE: (lane,)}, controlnets)
+    own = tuple(name for name, numbers in controlnets.items() if resident and lane in numbers)
+    served = {name: numbers for name, numbers in controlnets.items() if name not in own}
+    placement = ServerPlacement((text_encoder,), (vae_decoder,), {LANE: (lane,)}, served, own)
     return Suggestion(placement, _explain(placement, loads))
 
 
-def _split_guidance(footprints: Footprints, gpus: Sequence[Gpu]) -> Suggestion:
+def _split_guidance(footprints: Footprints, gpus: Sequence[Gpu], resident: bool) -> Suggestion:
     if len(gpus) < LANE_GPUS_MAX:
         raise InvalidArgument(f"guidance cannot be split over {len(gpus)} GPUs; allowed: {LANE_GPUS_MAX} or more")
     loads = _Loads(gpus)
@@ -62,15 +68,16 @@ def _split_guidance(footprints: Footprints, gpus: Sequence[Gpu]) -> Suggestion:
     for name, need in footprints.controlnets.items():
         for gpu in lane:
             loads.place(f"the ControlNet {name!r}", need, {gpu}, but={*range(len(gpus))} - {gpu})
-    placement = ServerPlacement(
-        (text_encoder,), (vae_decoder,), {LANE: lane}, dict.fromkeys(footprints.controlnets, lane)
-    )
+    names = tuple(footprints.controlnets)
+    served, own = ({}, names) if resident else (dict.fromkeys(names, lane), ())
+    placement = ServerPlacement((text_encoder,), (vae_decoder,), {LANE: lane}, served, own)
     reasons = [
         f"The lane is on {loads.describe(first)} and {loads.describe(second)}: each predicts a half of guidance.",
         f"The text encoders are on GPU {text_encoder}, the VAE is on GPU {vae_decoder}.",
     ]
     if footprints.controlnets:
-        reasons.append("A model of each ControlNet is on both, since each half of guidance needs its residuals.")
+        what = "The lane runs each ControlNet itself" if resident else "A model of each ControlNet is"
+        reasons.append(f"{what} on both, since each half of guidance needs its residuals.")
     return Suggestion(placement, (*reasons, *_explain_rest(loads)))
 
 
@@ -125,8 +132,13 @@ def _explain(placement: ServerPlacement, loads: _Loads) -> tuple[str, ...]:
                 "ControlNets are on other GPUs, where they run beside the UNet's encoder half; largest first, each on "
                 f"the least loaded: {', '.join(map(loads.describe, apart))}."
             )
-        if beside := [name for name, numbers in placement.controlnets.items() if lane in numbers]:
+        beside = [*placement.resident, *(name for name, numbers in placement.controlnets.items() if lane in numbers)]
+        if beside:
             reasons.append(f"No other GPU has room for {', '.join(beside)}, which takes turns with the UNet.")
+    if placement.resident:
+        reasons.append(
+            f"The lane runs {', '.join(placement.resident)} itself: two processes would get its GPU only by turns."
+        )
     return (*reasons, *_explain_rest(loads))
 
 

@@ -84,7 +84,7 @@ def draw_variants(
     left = list(variants)
     with tempfile.TemporaryDirectory(prefix="quality-") as scratch:
         try:
-            placement = place_ours(checkpoint, None, find_gpus(), "auto", split_guidance=False)
+            placement = place_ours(checkpoint, None, find_gpus(), "auto", split_guidance=False, resident=False)
             repository = write_ours(checkpoint, LORAS, Path(scratch), "auto", placement, tuning, progress)
             with serve_repository(repository, "quality", progress) as server:
                 while left:

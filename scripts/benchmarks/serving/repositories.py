@@ -64,6 +64,7 @@ def place_ours(
     gpus: Sequence[Gpu],
     engine: str,
     split_guidance: bool | None = None,
+    resident: bool = True,
 ) -> ServerPlacement | None:
     """Where this project's models go: as the file says, else as `scripts/build placement` suggests for these GPUs.
 
@@ -72,7 +73,9 @@ def place_ours(
     if not (file or gpus or split_guidance):
         return None
     footprints = read_footprints(_describe(checkpoint))
-    placement = read_placement(file) if file else suggest_placement(footprints, gpus, split_guidance).placement
+    placement = (
+        read_placement(file) if file else suggest_placement(footprints, gpus, split_guidance, resident).placement
+    )
     check_placement(placement, footprints, gpus, engine)
     return placement
 

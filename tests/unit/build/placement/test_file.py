@@ -48,7 +48,9 @@ def test_a_file_names_the_gpus_of_each_model(read):
 
 def test_the_file_of_the_readme_is_one(read):
     (example,) = re.findall(r"<!-- test: placement.toml -->\n```toml\n(.*?)```", README.read_text(), re.DOTALL)
-    assert read(example).controlnets == {"edges": (1,), "layout": (1, 2)}
+    placement = read(example)
+    assert placement.controlnets == {"edges": (1,), "layout": (1, 2)}
+    assert placement.resident == ("depth",)
 
 
 def test_what_is_written_is_read_back_with_its_reasons_as_comments(read):

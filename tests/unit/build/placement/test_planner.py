@@ -30,13 +30,18 @@ def test_controlnets_go_largest_first_to_the_least_loaded_of_the_other_gpus():
     assert "Nothing is on" not in reasons
 
 
-SPLIT = ServerPlacement((0,), (0,), {"first": (0, 1)}, {"a": (0, 1), "b": (0, 1)})
+SPLIT = ServerPlacement((0,), (0,), {"first": (0, 1)}, resident=("a", "b"))
+SPLIT_SERVED = ServerPlacement((0,), (0,), {"first": (0, 1)}, {"a": (0, 1), "b": (0, 1)})
 
 
 def test_guidance_is_split_over_two_gpus_with_every_controlnet_on_both():
     suggestion = suggest_placement(footprints(1, 4), describe_gpus(3, 80), split_guidance=True)
     assert suggestion.placement == SPLIT
+    served = suggest_placement(footprints(1, 4), describe_gpus(3, 80), split_guidance=True, resident=False)
+    assert served.placement == SPLIT_SERVED
+    assert "A model of each ControlNet is on both" in " ".join(served.reasons)
     reasons = " ".join(suggestion.reasons)
+    assert "The lane runs each ControlNet itself on both" in reasons
     assert "GPU 0 (14.00 of 80.00 GiB) and GPU 1 (11.00 of 80.00 GiB): each predicts a half of guidance" in reasons
     assert "Nothing is on GPU 2" in reasons
 
@@ -65,6 +70,10 @@ def test_guidance_that_cannot_be_split_is_refused(gpus, sentence):
 def test_on_one_gpu_all_are_together():
     suggestion = suggest_placement(footprints(3, 3), describe_gpus(1, 24))
     assert set(suggestion.placement.entries().values()) == {(0,)}
+    assert suggestion.placement.resident == ("a", "b")
+    assert "The lane runs a, b itself: two processes would get its GPU only by turns." in suggestion.reasons
+    served = suggest_placement(footprints(3, 3), describe_gpus(1, 24), resident=False)
+    assert served.placement.controlnets == {"a": (0,), "b": (0,)}
     assert suggestion.reasons[0].startswith("There is one GPU: all is on GPU 0 (15.00 of 24.00 GiB")
 
 
@@ -81,7 +90,7 @@ def test_gpus_that_stay_free_are_named():
 
 def test_the_lanes_gpu_takes_a_controlnet_only_where_no_other_has_room():
     suggestion = suggest_placement(footprints(5, 4), (Gpu(80 * GIB), Gpu(8 * GIB)))
-    assert suggestion.placement.controlnets == {"a": (1,), "b": (0,)}
+    assert suggestion.placement == ServerPlacement((0,), (0,), {"first": (0,)}, {"a": (1,)}, ("b",))
     assert "No other GPU has room for b, which takes turns with the UNet." in suggestion.reasons
 
 
@@ -102,14 +111,14 @@ def test_what_fits_nowhere_is_refused(gpus, sentence):
 
 def test_whatever_is_suggested_passes_the_checks():
     suggested = 0
-    for count, memory, controlnets, split_guidance in itertools.product(
-        (1, 2, 3, 8), (8, 12, 24, 80), ((), (3,), (3, 3), (3, 1, 5)), (None, False, True)
+    for count, memory, controlnets, split_guidance, resident in itertools.product(
+        (1, 2, 3, 8), (8, 12, 24, 80), ((), (3,), (3, 3), (3, 1, 5)), (None, False, True), (False, True)
     ):
         needs, gpus = footprints(*controlnets), describe_gpus(count, memory)
         try:
-            placement = suggest_placement(needs, gpus, split_guidance).placement
+            placement = suggest_placement(needs, gpus, split_guidance, resident).placement
         except InvalidArgument:
             continue
         check_placement(placement, needs, gpus, "tensorrt")
         suggested += 1
-    assert suggested >= 110
+    assert suggested >= 220
