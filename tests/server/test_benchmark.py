@@ -78,6 +78,7 @@ def test_exact_pictures_are_those_of_stock_diffusers(tmp_path):
     ]
     assert work(parse_options(["quality", *options])) == 0
     report = json.loads((tmp_path / "quality.json").read_text())
+    assert (tmp_path / "quality.png").exists()
     rows = {row["variant"]: row["sets"] for row in report["rows"]}
     assert rows.keys() == {"reference", "exact", "late_2"}
     if report["runs"][0]["machine"]["gpus"]:

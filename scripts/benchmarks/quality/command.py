@@ -16,7 +16,8 @@ Draw unseen scenes of `shapes` by stock diffusers in fp32 and with one shortcut 
 later step, fp16, fused kernels, ControlNets over CUDA IPC, guidance split over two GPUs. For each, on pictures without
 add-ons, with a LoRA and with a ControlNet: the share that the judge of `shapes` finds right (with a LoRA: that shows
 its style), SSIM, a distance in the features of the VAE's encoder, and the largest difference of a pixel. All but the
-late LoRAs are drawn through tritonserver. Without a GPU only what needs none. quality.json is rewritten after each row.
+late LoRAs are drawn through tritonserver. Without a GPU only what needs none. quality.json is rewritten after each row;
+quality.png, drawn at the end, shows the first pictures of all that were drawn this time.
 """
 
 
@@ -46,6 +47,7 @@ def work(options: argparse.Namespace) -> int:
     from benchmarks.quality.distance import FeatureDistance
     from benchmarks.quality.drawing import Drawn, draw_late, draw_reference, draw_variants
     from benchmarks.quality.results import REFERENCE, compare, format_rows, is_same, judge
+    from benchmarks.quality.sheet import draw_sheet
     from benchmarks.quality.subjects import SETS, draw_subjects
     from benchmarks.quality.variants import list_variants, name_late
     from benchmarks.runs import GrowingReport
@@ -68,12 +70,14 @@ def work(options: argparse.Namespace) -> int:
     subjects = {kind: draw_subjects(kind, pictures, steps) for kind in SETS}
     distance = FeatureDistance(pipeline_folder())
     reference: Drawn = {}
+    shown: dict[str, Drawn] = {}
 
     def add(name: str, label: str, drawn: Drawn | str) -> None:
         row = {"variant": name, "label": label}
         if isinstance(drawn, str):
             report.add({**row, "failed": drawn})
         else:
+            shown[label] = drawn
             sets = {kind: compare(subjects[kind], some, reference[kind], distance) for kind, some in drawn.items()}
             report.add({**row, "sets": sets})
 
@@ -95,5 +99,6 @@ def work(options: argparse.Namespace) -> int:
             for variant, drawn in draw_variants(ways, subjects, progress):
                 add(variant.name, variant.label, drawn)
     print(format_rows(report.rows, report.bars))
-    print(f"\nSaved in {shorten(options.out)}/: quality.json")
+    draw_sheet(shown).save(options.out / "quality.png")
+    print(f"\nSaved in {shorten(options.out)}/: quality.json, quality.png")
     return int(any("failed" in row for row in report.rows))

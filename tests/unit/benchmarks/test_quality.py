@@ -6,7 +6,8 @@ import pytest
 from benchmarks.quality.distance import FeatureDistance
 from benchmarks.quality.drawing import draw_late, draw_reference
 from benchmarks.quality.results import compare, format_rows, judge
-from benchmarks.quality.subjects import SETS, draw_subjects
+from benchmarks.quality.sheet import COLUMNS, GAP, HEAD, LABEL, draw_sheet
+from benchmarks.quality.subjects import SETS, SIDE, draw_subjects
 from benchmarks.quality.variants import list_variants
 from launch.progress import Progress
 from shapes.checkpoint import pipeline_folder
@@ -48,6 +49,18 @@ def test_pictures_are_compared_with_the_reference(distance, pictures):
     assert same == {"right_percent": 100.0, "ssim": 1.0, "distance": 0.0, "max_difference": 0}
     other = compare(subjects, [pictures[1], pictures[1]], list(pictures), distance)
     assert (other["right_percent"], other["max_difference"] > 100, other["ssim"] < 1) == (50.0, True, True)
+
+
+def test_the_sheet_has_a_row_for_each_way_and_leaves_free_what_it_has_not_drawn(pictures):
+    sheet = draw_sheet({"all": dict.fromkeys(SETS, list(pictures)), "one": {"lora": list(pictures[:1])}})
+    drawn = np.array(sheet)
+    lefts = [LABEL + place * (COLUMNS * (SIDE + GAP) + GAP) for place in range(len(SETS))]
+    for left in lefts:
+        np.testing.assert_array_equal(drawn[HEAD : HEAD + SIDE, left : left + SIDE], pictures[0])
+    second = drawn[HEAD + SIDE + GAP :]
+    np.testing.assert_array_equal(second[:SIDE, lefts[1] : lefts[1] + SIDE], pictures[0])
+    assert (second[:, lefts[0] : lefts[1]] == 255).all()
+    assert (second[:, lefts[1] + SIDE :] == 255).all()
 
 
 def test_late_loras_are_the_reference_at_step_0_and_another_picture_later(distance):
