@@ -52,7 +52,7 @@ def test_pictures_are_compared_with_the_reference(distance, pictures):
 
 
 def test_the_sheet_has_a_row_for_each_way_and_leaves_free_what_it_has_not_drawn(pictures):
-    sheet = draw_sheet({"all": dict.fromkeys(SETS, list(pictures)), "one": {"lora": list(pictures[:1])}})
+    sheet = draw_sheet({"all": {kind: list(pictures) for kind in SETS}, "one": {"lora": list(pictures[:1])}})
     drawn = np.array(sheet)
     lefts = [LABEL + place * (COLUMNS * (SIDE + GAP) + GAP) for place in range(len(SETS))]
     for left in lefts:
