@@ -15,6 +15,7 @@ from swiftdiffusion.controlnets.catalogue import Catalogue
 from swiftdiffusion.lane import Lane
 from swiftdiffusion.lane_configuration import LaneConfiguration
 from swiftdiffusion.placement import Placement
+from swiftdiffusion.request.request import LoraUse
 from swiftdiffusion.services.controlnet import ControlNetConfiguration, ControlNetService
 from swiftdiffusion.services.text_encoder import TextEncoderConfiguration, TextEncoderService
 from swiftdiffusion.services.vae_decoder import VaeDecoderConfiguration, VaeDecoderService
@@ -78,6 +79,24 @@ def exact_products():
 def test_fp32_gives_the_cpus_picture(on_cpu):
     on_gpu = LocalLane(Placement(torch.device("cuda"), torch.float32))
     assert np.abs(on_gpu.draw(**ASKED) - on_cpu.draw(**ASKED)).max() <= 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_captured_text_encoders_give_what_the_written_ones_do(dtype):
+    placement = Placement(torch.device("cuda:0"), dtype)
+    captured, written = (
+        TextEncoderService(TextEncoderConfiguration(pipeline=PIPELINE, adapters=ADAPTERS, engine=engine), placement)
+        for engine in ("auto", "torch")
+    )
+    plain: list[LoraUse] = []
+    styled = [LoraUse("night", 0.8)]
+    for loras, prompts in ((plain, ["a red circle", "", "two stars"]), (styled, ["a red circle"]), (plain, ["a star"])):
+        for ours, theirs in zip(captured.encode(prompts, loras)[:2], written.encode(prompts, loras)[:2], strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-2 if dtype == torch.float16 else 1e-5, atol=2e-2)
+    with_style, without = (captured.encode(["a red circle"], loras)[0] for loras in (styled, plain))
+    assert (with_style - without).abs().max() > 0.05
+    for service in (captured, written):
+        service.close()
 
 
 def test_fp16_comes_near(on_cpu):

@@ -69,7 +69,7 @@ def make_engine(
         Unavailable: TensorRT is asked for and not installed, or not for this GPU.
     """
     if kind == "auto":
-        kind = "tensorrt" if plan else network.engine if placement.device.type == "cuda" else "torch"
+        kind = "tensorrt" if plan else "cuda_graph" if placement.device.type == "cuda" else "torch"
     if kind == "tensorrt":
         if plan is None:
             raise InvalidArgument(

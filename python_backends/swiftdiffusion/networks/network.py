@@ -18,7 +18,6 @@ class Network(nn.Module):
 
     prefix: ClassVar[str] = ""  # what wrapping a library's module put before the names
     steady: ClassVar[int] = 0
-    engine: ClassVar[str] = "cuda_graph"  # the fastest for it on a GPU
     configuration: Mapping[str, Any] = MappingProxyType({})  # its ``config.json`` with the library's defaults
 
     def prepare(self, *steady: Any) -> Any:

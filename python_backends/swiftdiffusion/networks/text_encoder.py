@@ -15,7 +15,6 @@ class TextEncoder(Network):
     """A CLIP text model; SDXL reads its penultimate layer (arXiv 2307.01952, section 2.1)."""
 
     prefix = "model."
-    engine = "torch"  # it runs once a prompt: too seldom for a capture to pay
 
     def __init__(self, model: CLIPTextModel | CLIPTextModelWithProjection) -> None:
         super().__init__()

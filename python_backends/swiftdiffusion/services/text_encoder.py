@@ -70,6 +70,8 @@ class TextEncoderService:
             configuration.lora_cache_mb * 2**20,
         )
         self._cache: OrderedDict[Hashable, tuple[Tensor, Tensor]] = OrderedDict()
+        if placement.device.type == "cuda":
+            self._run([""])  # compiles and captures
 
     def encode(self, prompts: Sequence[str], loras: Sequence[LoraUse]) -> tuple[Tensor, Tensor, list[bool]]:
         """Encode prompts as diffusers' SDXL pipeline does, with the LoRAs' text encoder parts in place.
@@ -115,10 +117,14 @@ class TextEncoderService:
         self._loader.close()
 
     def _run(self, prompts: list[str]) -> list[tuple[Tensor, Tensor]]:
+        """Encode one prompt after the other, as diffusers does: of one shape, which an engine captures once."""
         ids = [tokenize(tokenizer, prompts).to(self._placement.device) for tokenizer in self._tokenizers]
-        (first, _), (second, pooled) = (engine(i) for engine, i in zip(self._engines, ids, strict=True))
-        hidden = torch.cat([first, second], dim=-1).float().cpu()
-        return list(zip(hidden, pooled.float().cpu(), strict=True))
+        encoded = []
+        for own in zip(*(part.split(1) for part in ids), strict=True):
+            (first, _), (second, pooled) = (engine(i) for engine, i in zip(self._engines, own, strict=True))
+            encoded.append((torch.cat([first, second], dim=-1), pooled.clone()))  # the next one overwrites its result
+        hidden, pooled = (torch.cat(parts).float().cpu() for parts in zip(*encoded, strict=True))
+        return list(zip(hidden, pooled, strict=True))
 
     def _remember(self, key: Hashable, value: tuple[Tensor, Tensor]) -> None:
         self._cache[key] = value
