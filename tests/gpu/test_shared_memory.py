@@ -5,8 +5,9 @@ import os
 import signal
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -114,7 +115,9 @@ def attach(service, asked, terms, pool):
     subject, image, conditioning = asked
     attachment = Attachment(service.call, "controlnet_edges", "edges", subject, terms, pool)
     attachment.prepare(lambda: None)
-    attachment.show(image.cpu().numpy())
+    reference: Future[Any] = Future()
+    reference.set_result(image.cpu().numpy())
+    attachment.show(reference)
     attachment.hand_over(conditioning)
     return attachment, attachment.wait(lambda: None)
 

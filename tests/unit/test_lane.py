@@ -132,9 +132,37 @@ def test_a_lanes_own_controlnets_draw_what_a_services_do(services, hosting):
     served, own = services.draw(**asked), hosting.draw(**asked)
     np.testing.assert_array_equal(own.pixels, served.pixels)
     assert not np.array_equal(own.pixels, hosting.draw(**plain).pixels)
-    assert own.describe()["controlnets"] == [{"name": "edges", "model": "", "transport": "lane", "goes_first": True}]
+    assert own.describe()["controlnets"] == [{"name": "edges", "model": "", "transport": "lane", "goes_first": False}]
     spans = hosting.draw(**asked, trace=np.array([True])).describe()["spans"]
     assert len([span for span in spans if span["name"] == "controlnet"]) == 3
+
+
+def test_the_first_step_begins_while_a_lanes_own_controlnet_waits_for_its_reference(hosting, monkeypatch):
+    encoded = threading.Event()
+    decode, encoder = images._decode_reference, hosting.lane._unets._twins[0].encoder
+    run = type(encoder).__call__
+
+    def decode_late(*args):
+        assert encoded.wait(LONG_S)
+        return decode(*args)
+
+    def run_and_tell(engine, *inputs):
+        results = run(engine, *inputs)
+        if engine is encoder:
+            encoded.set()
+        return results
+
+    monkeypatch.setattr(images, "_decode_reference", decode_late)
+    monkeypatch.setattr(type(encoder), "__call__", run_and_tell)
+    assert hosting.draw(**steer(encode_reference())).pixels.shape == (SIZE, SIZE, 3)
+
+
+@pytest.mark.parametrize("end", [1.0, 0.01])
+def test_a_broken_reference_of_a_lanes_own_controlnet_is_refused(hosting, end):
+    broken = encode_reference()[:60]
+    with pytest.raises(InvalidArgument, match=rf"control_images\[0\] \({len(broken)} bytes\) is not a whole"):
+        hosting.draw(**steer(broken), control_end=np.array([end], np.float32))
+    assert hosting.draw(**steer(encode_reference())).pixels.shape == (SIZE, SIZE, 3)
 
 
 def test_a_lanes_own_controlnets_come_first_and_others_are_still_served(services, hosting):

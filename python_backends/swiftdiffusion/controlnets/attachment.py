@@ -114,9 +114,9 @@ class Attachment:
         else:
             self._lifeline.hand_over(pack_offer(None))
 
-    def show(self, image: NDArray[np.uint8]) -> None:
-        """Give the reference [height, width, 3], after `prepare`."""
-        with written({"image": torch.from_numpy(image)}) as file:
+    def show(self, image: Future[NDArray[np.uint8]]) -> None:
+        """Give the reference [height, width, 3], after `prepare`; raises InvalidArgument where it is broken."""
+        with written({"image": torch.from_numpy(image.result())}) as file:
             self._lifeline.hand_over(IMAGE, [file])
 
     def hand_over(self, conditioning: Conditioning) -> None:

@@ -103,15 +103,18 @@ class AttachedControlNets:
             attachment.prepare(check)
 
     def show(self) -> None:
-        """Give each its reference, once it is decoded.
+        """Give each its reference.
 
         Raises:
-            InvalidArgument: one that is broken, whether its ControlNet acts or not.
+            InvalidArgument: one that is broken, whether its ControlNet acts or not; of those that the lane runs itself
+                the first step says it.
         """
+        acting = [use for use, _ in self._attachments]
         for use in self._uses:
-            use.image.result()
+            if use not in acting:
+                use.image.result()
         for use, attachment in self._attachments:
-            attachment.show(use.image.result())
+            attachment.show(use.image)
 
     def hand_over(self, conditioning: Conditioning) -> None:
         """Give each what their branch of the UNet sees; all ready themselves meanwhile."""

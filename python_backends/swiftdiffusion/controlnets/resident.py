@@ -7,6 +7,7 @@ processes have by turns idles while it changes from one to the other, twice a st
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, nullcontext
 from typing import Any
 
@@ -74,29 +75,23 @@ class ResidentAttachment:
 
     def describe(self) -> dict[str, Any]:
         """Name, and that the lane runs it; fit for JSON."""
-        return {"name": self.name, "model": "", "transport": HERE, "goes_first": True}
+        return {"name": self.name, "model": "", "transport": HERE, "goes_first": False}
 
     def prepare(self, check: Callable[[], None]) -> None:
         """Have it loaded; raises as `Shelf.lease` does."""
         self._controlnet = self._stack.enter_context(self._shelf.lease(self.name, check, self._timeout_s))
 
-    def show(self, image: NDArray[np.uint8]) -> None:
-        """Give the reference [height, width, 3], after `prepare`."""
-        form = self._subject.form
-        self._image = torch.from_numpy(image).to(form.device).to(form.dtype)
+    def show(self, image: Future[NDArray[np.uint8]]) -> None:
+        """Say where the reference [height, width, 3] will come from; it is not waited for before a step needs it."""
+        self._image = image
 
-    @torch.inference_mode()
     def hand_over(self, conditioning: Conditioning) -> None:
-        """Give what its branch of the UNet sees, after `show`."""
-        device = self._subject.form.device
-        timestep = self._subject.timesteps[0].to(device)
-        with _on(device):
-            self._session = self._controlnet.open(timestep, conditioning.to(device), self._image, self._timeline)
+        """Give what its branch of the UNet sees."""
+        self._conditioning = conditioning
 
     def wait(self, check: Callable[[], None]) -> ResidentLink:
-        """The link; nothing is waited for."""
-        assert self._session is not None
-        return ResidentLink(self._session, self._subject.form.device)
+        """The link, after all that was given; nothing is waited for."""
+        return ResidentLink(self._open, self._subject.form.device)
 
     def check(self) -> None:
         """It fails where it is called."""
@@ -111,23 +106,40 @@ class ResidentAttachment:
                 if self._timeline is not None:
                     self.spans = self._timeline.report()
 
+    def _open(self) -> Session:
+        form = self._subject.form
+        image = torch.from_numpy(self._image.result()).to(form.device).to(form.dtype)
+        timestep, prompts = self._subject.timesteps[0].to(form.device), self._conditioning.to(form.device)
+        self._session = self._controlnet.open(timestep, prompts, image, self._timeline)
+        return self._session
+
 
 class ResidentLink:
-    """A step is enqueued where the lane's own work is, in the order in which that is asked for."""
+    """Enqueues its steps where the lane's own work is, and only when their residuals are asked for.
+
+    So the UNet's encoder half is ahead of them, which in the first step hides what must be done before it.
+    """
 
     transport = HERE
-    goes_first = True
+    goes_first = False
 
-    def __init__(self, session: Session, device: torch.device) -> None:
-        self._session, self._device = session, device
+    def __init__(self, open_session: Callable[[], Session], device: torch.device) -> None:
+        """Args: what opens the session, in the first step; where it runs."""
+        self._open, self._device = open_session, device
+        self._session: Session | None = None
+        self._asked: tuple[Tensor, Tensor] | None = None
 
     def start_step(self, sample: Tensor, timestep: Tensor) -> None:
-        """Enqueue the step."""
-        with _on(self._device):
-            self._residuals: Tensor = self._session.step(sample, timestep)
+        """Remember what the step is to be computed from, which must stay as it is until then."""
+        self._asked = sample, timestep
 
     def residuals(self) -> Tensor:
-        """The started step's, until the next one starts."""
+        """The started step's, until the next one starts; raises InvalidArgument where the reference is broken."""
+        if self._asked is not None:
+            with _on(self._device):
+                self._session = self._session or self._open()
+                self._residuals: Tensor = self._session.step(*self._asked)
+            self._asked = None
         return self._residuals
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.controlnets.ready_service import READY, make_residuals
@@ -96,7 +97,9 @@ def measure_pushes(gpu: int, repeats: int) -> Row:
 def give_nothing(attachment: Attachment) -> None:
     """Offer it memory, and give it a reference and prompts of which its process makes nothing."""
     attachment.prepare(lambda: None)
-    attachment.show(np.zeros((1, 1, 3), np.uint8))
+    image: Future[NDArray[np.uint8]] = Future()
+    image.set_result(np.zeros((1, 1, 3), np.uint8))
+    attachment.show(image)
     attachment.hand_over(Conditioning(*(torch.zeros((1, 1)) for _ in fields(Conditioning))))
 
 

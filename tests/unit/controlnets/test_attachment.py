@@ -3,10 +3,11 @@ import os
 import threading
 import time
 import weakref
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,7 +70,9 @@ def make_conditioning(network, seed=0):
 def make_ready(attachment, network, check=lambda: None, seed=0):
     """The link of a ControlNet that was given its prompts."""
     attachment.prepare(check)
-    attachment.show(make_image(seed).numpy())
+    image: Future[Any] = Future()
+    image.set_result(make_image(seed).numpy())
+    attachment.show(image)
     attachment.hand_over(make_conditioning(network, seed))
     return attachment.wait(check)
 
