@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,10 +16,9 @@ from torch.nn.functional import interpolate
 
 from swiftdiffusion.adapters.bounded import BoundedLoras
 from swiftdiffusion.adapters.loading import FoundLora, LoraLoader
-from swiftdiffusion.adapters.opening import StoreConfiguration, open_store
+from swiftdiffusion.adapters.opening import open_store
 from swiftdiffusion.adapters.patching import Patcher
 from swiftdiffusion.adapters.targets import Targets
-from swiftdiffusion.configuration import require_range
 from swiftdiffusion.controlnets.attachment import Terms
 from swiftdiffusion.controlnets.catalogue import Catalogue
 from swiftdiffusion.controlnets.client import AttachedControlNets, ControlNetClient
@@ -30,16 +28,16 @@ from swiftdiffusion.denoising.advance import Advance
 from swiftdiffusion.denoising.branch import Branch
 from swiftdiffusion.denoising.conditioning import Conditioning, condition
 from swiftdiffusion.denoising.loop import Step, denoise
+from swiftdiffusion.denoising.noise import draw_noise
 from swiftdiffusion.denoising.plan import Plan, make_plan
 from swiftdiffusion.denoising.schedulers import load_scheduler_config
 from swiftdiffusion.denoising.stopwatch import Stopwatch
 from swiftdiffusion.denoising.timeline import Timeline
 from swiftdiffusion.engines import make_engine
-from swiftdiffusion.errors import InvalidArgument
+from swiftdiffusion.lane_configuration import LaneConfiguration
 from swiftdiffusion.networks.vae_decoder import read_latent_extent
-from swiftdiffusion.placement import NetworkConfiguration, Placement, choose_second
+from swiftdiffusion.placement import Placement, choose_second
 from swiftdiffusion.request.images import encode_preview
-from swiftdiffusion.request.limits import Limits
 from swiftdiffusion.request.parse import parse_request
 from swiftdiffusion.request.request import PictureRequest
 from swiftdiffusion.request.result import Picture, Progress
@@ -48,37 +46,6 @@ from swiftdiffusion.unets import Share, UNets
 
 PLANS = 64  # schedulers' courses kept, a few KB each
 PREVIEW_LATENTS = 32  # a preview's longer side in latents: decoding it costs little at any picture size
-
-
-@dataclass(frozen=True, kw_only=True)
-class LaneConfiguration(NetworkConfiguration, StoreConfiguration, Limits):
-    """`swiftdiffusion`'s parameters."""
-
-    pipeline: Path  # a diffusers folder
-    text_encoder: str = "text_encoder"
-    vae_decoder: str = "vae_decoder"
-    controlnet_prefix: str = "controlnet_"  # a ControlNet `edges` is the model `controlnet_edges`
-    lora_cache_mb: int = 1024
-    lora_timeout_s: float = 30.0
-    pristine_weights: str = "device"  # or host: where the copies lie that LoRAs are added to
-    service_timeout_s: float = 120.0  # how long one call to another model may take
-    controlnet_patience_s: float = 30.0  # one that has failed and answers nothing for so long is killed and loaded anew
-    controlnet_transport: str = "auto"  # one of TRANSPORTS
-    controlnet_near_first: bool = True  # whether the encoder half runs after ControlNets on its GPU, not beside them
-    controlnet_timeout_s: float = 2.0  # silence of a ControlNet, or a step's delay, that counts as its death
-    second_gpu: str = ""  # where the negative half of guidance is predicted: see `choose_second`
-
-    def __post_init__(self) -> None:
-        NetworkConfiguration.__post_init__(self)
-        StoreConfiguration.__post_init__(self)
-        Limits.__post_init__(self)
-        if self.pristine_weights not in ("device", "host"):
-            raise InvalidArgument(f"parameter 'pristine_weights' is {self.pristine_weights!r}; allowed: device, host")
-        require_range("lora_cache_mb", self.lora_cache_mb, 0, 1_000_000)
-        require_range("lora_timeout_s", self.lora_timeout_s, 0.1, 3600)
-        require_range("service_timeout_s", self.service_timeout_s, 0.1, 3600)
-        require_range("controlnet_timeout_s", self.controlnet_timeout_s, 0.1, 3600)
-        require_range("controlnet_patience_s", self.controlnet_patience_s, 0.1, 3600)
 
 
 @dataclass(frozen=True)
@@ -278,10 +245,8 @@ class Lane:
         return request.guided and request.negative_prompt is None and self._zeros_for_no_negative
 
     def _draw_noise(self, request: PictureRequest, generator: torch.Generator) -> Tensor:
-        """Noise [1, 4, h, w], drawn on the CPU in fp32 so that a seed gives the same everywhere."""
         height, width = request.height // self._latent_scale, request.width // self._latent_scale
-        noise = torch.randn((1, self._latent_channels, height, width), generator=generator)
-        return noise.to(self._placement.device)
+        return draw_noise(generator, self._latent_channels, height, width).to(self._placement.device)
 
     @contextmanager
     def _attach(

@@ -10,7 +10,8 @@ import torch
 
 from swiftdiffusion.configuration import Location
 from swiftdiffusion.controlnets.catalogue import Catalogue
-from swiftdiffusion.lane import Lane, LaneConfiguration
+from swiftdiffusion.lane import Lane
+from swiftdiffusion.lane_configuration import LaneConfiguration
 from swiftdiffusion.placement import Placement
 from swiftdiffusion.request.request import LoraUse
 from swiftdiffusion.services.controlnet import ControlNetConfiguration, ControlNetService

@@ -5,7 +5,7 @@ import pytest
 
 from swiftdiffusion.configuration import Location, read_configuration
 from swiftdiffusion.errors import InvalidArgument
-from swiftdiffusion.lane import LaneConfiguration
+from swiftdiffusion.lane_configuration import LaneConfiguration
 
 
 @dataclass(frozen=True)

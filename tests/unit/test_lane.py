@@ -17,7 +17,8 @@ from shapes.checkpoint import controlnet_folder, lora_file, pipeline_folder
 from swiftdiffusion.configuration import Location
 from swiftdiffusion.controlnets.catalogue import Catalogue
 from swiftdiffusion.errors import InvalidArgument
-from swiftdiffusion.lane import Lane, LaneConfiguration
+from swiftdiffusion.lane import Lane
+from swiftdiffusion.lane_configuration import LaneConfiguration
 from swiftdiffusion.placement import Placement
 from swiftdiffusion.request import images
 from swiftdiffusion.services.controlnet import ControlNetConfiguration, ControlNetService

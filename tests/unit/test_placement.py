@@ -6,7 +6,8 @@ from swiftdiffusion.configuration import Location
 from swiftdiffusion.controlnets.catalogue import Catalogue
 from swiftdiffusion.engines.torch_engine import TorchEngine
 from swiftdiffusion.errors import InvalidArgument
-from swiftdiffusion.lane import Lane, LaneConfiguration
+from swiftdiffusion.lane import Lane
+from swiftdiffusion.lane_configuration import LaneConfiguration
 from swiftdiffusion.networks.unet import Encoder
 from swiftdiffusion.placement import NetworkConfiguration, Placement, choose_second
 from swiftdiffusion.services.controlnet import ControlNetConfiguration, ControlNetService

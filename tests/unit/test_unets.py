@@ -13,7 +13,8 @@ from swiftdiffusion.configuration import Location
 from swiftdiffusion.controlnets.catalogue import Catalogue
 from swiftdiffusion.engines.torch_engine import TorchEngine
 from swiftdiffusion.errors import InvalidArgument
-from swiftdiffusion.lane import Lane, LaneConfiguration
+from swiftdiffusion.lane import Lane
+from swiftdiffusion.lane_configuration import LaneConfiguration
 from swiftdiffusion.placement import NetworkConfiguration, Placement
 from swiftdiffusion.unets import UNets
 

@@ -8,7 +8,8 @@ from typing import Any
 from swiftdiffusion.controlnets.catalogue import Catalogue
 from swiftdiffusion.controlnets.repair import Repairs
 from swiftdiffusion.errors import Cancelled
-from swiftdiffusion.lane import Lane, LaneConfiguration
+from swiftdiffusion.lane import Lane
+from swiftdiffusion.lane_configuration import LaneConfiguration
 from swiftdiffusion.lifeline import PARAMETER, Holder
 from swiftdiffusion.placement import Placement
 from swiftdiffusion.request.answer import encode_picture

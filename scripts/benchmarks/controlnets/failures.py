@@ -27,7 +27,7 @@ from benchmarks.serving.deployment import serve_repository
 from launch.problems import LaunchError
 from launch.progress import Progress
 from launch.server import Server
-from swiftdiffusion.lane import LaneConfiguration
+from swiftdiffusion.lane_configuration import LaneConfiguration
 
 TIMEOUT_S = LaneConfiguration.controlnet_timeout_s
 STEPS_ON_GPU, STEPS_ON_CPU = 100, 20  # long enough to be killed in

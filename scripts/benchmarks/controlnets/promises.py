@@ -8,7 +8,7 @@ from typing import NamedTuple
 from benchmarks.bars import Bar, divide
 from benchmarks.controlnets.rows import DATA_PATH, FAILURES, PICTURES, SOAK, STEPS, find_row, read_figure
 from benchmarks.runs import Row
-from swiftdiffusion.lane import LaneConfiguration
+from swiftdiffusion.lane_configuration import LaneConfiguration
 
 KILLS, REQUESTS = 20, 200  # of the parts `failures` and `soak`
 ROUNDING = 0.01  # ten times fp16's, which every one of a picture's steps rounds to

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from shapes.checkpoint import pipeline_folder
 from swiftdiffusion.configuration import Location
 from swiftdiffusion.controlnets.catalogue import Catalogue
-from swiftdiffusion.lane import Lane, LaneConfiguration
+from swiftdiffusion.lane import Lane
+from swiftdiffusion.lane_configuration import LaneConfiguration
 from swiftdiffusion.placement import Placement, choose_placement
 from swiftdiffusion.request.result import Picture
 from swiftdiffusion.services.text_encoder import TextEncoderConfiguration, TextEncoderService

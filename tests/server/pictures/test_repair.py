@@ -13,7 +13,7 @@ import tritonclient.grpc
 import tritonclient.http
 from tritonclient.utils import InferenceServerException
 
-from swiftdiffusion.lane import LaneConfiguration
+from swiftdiffusion.lane_configuration import LaneConfiguration
 
 EDGES = "controlnet_edges"
 BOUND_S = LaneConfiguration.controlnet_timeout_s + 1

@@ -9,7 +9,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 from swiftdiffusion.configuration import Location, read_configuration
 from swiftdiffusion.engines.tensorrt.records import GraphRecord, PlanRecord, Profile, Size, write_record
 from swiftdiffusion.errors import InvalidArgument
-from swiftdiffusion.lane import LaneConfiguration
+from swiftdiffusion.lane_configuration import LaneConfiguration
 from swiftdiffusion.services.adapters import AdapterListConfiguration
 from swiftdiffusion.services.controlnet import ControlNetConfiguration
 from swiftdiffusion.services.text_encoder import TextEncoderConfiguration
