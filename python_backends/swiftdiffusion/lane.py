@@ -31,6 +31,7 @@ from swiftdiffusion.denoising.advance import Advance
 from swiftdiffusion.denoising.branch import Branch
 from swiftdiffusion.denoising.conditioning import Conditioning, condition
 from swiftdiffusion.denoising.loop import Step, denoise
+from swiftdiffusion.denoising.noise import draw_noise
 from swiftdiffusion.denoising.plan import Plan, make_plan
 from swiftdiffusion.denoising.schedulers import load_scheduler_config
 from swiftdiffusion.denoising.stopwatch import Stopwatch
@@ -257,10 +258,8 @@ class Lane:
         return request.guided and request.negative_prompt is None and self._zeros_for_no_negative
 
     def _draw_noise(self, request: PictureRequest, generator: torch.Generator) -> Tensor:
-        """Noise [1, 4, h, w], drawn on the CPU in fp32 so that a seed gives the same everywhere."""
         height, width = request.height // self._latent_scale, request.width // self._latent_scale
-        noise = torch.randn((1, self._latent_channels, height, width), generator=generator)
-        return noise.to(self._placement.device)
+        return draw_noise(generator, self._latent_channels, height, width).to(self._placement.device)
 
     @contextmanager
     def _attach(

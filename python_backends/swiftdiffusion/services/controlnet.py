@@ -121,7 +121,7 @@ class ControlNetService:
         return self._shelf.lease(name, check, self._load_timeout_s)
 
     def _place(self, array: NDArray[Any]) -> torch.Tensor:
-        # converted there: the reference has a byte a value, and the host would take milliseconds for it
+        """In the ControlNet's number type, converted there."""
         return torch.tensor(array, device=self._placement.device).to(self._placement.dtype)
 
     def _place_exactly(self, array: NDArray[Any]) -> torch.Tensor:

@@ -18,6 +18,7 @@ from swiftdiffusion.adapters.weights import ScaledLora
 from swiftdiffusion.configuration import Location
 from swiftdiffusion.denoising.advance import Advance
 from swiftdiffusion.denoising.conditioning import Embedding, condition
+from swiftdiffusion.denoising.noise import draw_noise
 from swiftdiffusion.denoising.plan import make_plan
 from swiftdiffusion.denoising.schedulers import load_scheduler_config
 from swiftdiffusion.engines import make_engine
@@ -114,9 +115,7 @@ class Studio:
         return np.stack([self._vae_decoder.answer({"latents": one[None]})["pixels"] for one in latents])
 
     def _draw_noise(self, seed: int) -> Tensor:
-        """[1, 4, h, w], as a lane draws it."""
-        shape = (1, self._channels, self._latent_size, self._latent_size)
-        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        return draw_noise(torch.Generator().manual_seed(seed), self._channels, self._latent_size, self._latent_size)
 
     def close(self) -> None:
         """End the loaders' threads."""

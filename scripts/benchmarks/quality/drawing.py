@@ -23,6 +23,7 @@ from launch.problems import LaunchError
 from launch.progress import Progress
 from shapes.adapters import ADAPTERS
 from shapes.checkpoint import controlnet_folder, lora_file, pipeline_folder
+from swiftdiffusion.denoising.noise import draw_noise
 from swiftdiffusion.denoising.stopwatch import Stopwatch
 from swiftdiffusion.networks.vae_decoder import read_latent_extent
 from swiftdiffusion.placement import choose_placement
@@ -53,7 +54,7 @@ def draw_reference(subjects: Subjects, number_type: str, progress: Progress) -> 
             tensors = {name: _to_array(values) for name, values in subject.request.items()}
             request = parse_request(tensors, limits, lambda wanted: pipeline.controlnet_names)
             generator = torch.Generator("cpu").manual_seed(request.seed)
-            noise = torch.randn((1, channels, SIDE // scale, SIDE // scale), generator=generator)
+            noise = draw_noise(generator, channels, SIDE // scale, SIDE // scale)
             drawn[kind].append(pipeline.draw(request, Stopwatch(), noise.to(place.device, place.dtype)))
     return drawn
 
