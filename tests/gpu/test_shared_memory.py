@@ -34,7 +34,9 @@ def serve(gpu, pipe):
     """The ControlNet's process: answers what comes through the pipe."""
     placement = Placement(torch.device(f"cuda:{gpu}"), torch.float16)
     with torch.cuda.device(gpu):
-        service = ControlNetService(ControlNetConfiguration(controlnet=EDGES), placement)
+        # warm, as one that is served: else kernels are compiled in the first step, which counts as its death
+        warm_up = f"{PIXELS}x{PIXELS}"
+        service = ControlNetService(ControlNetConfiguration(controlnet=EDGES, warm_up=warm_up), placement)
         pipe.send("ready")
         while True:
             inputs = pipe.recv()

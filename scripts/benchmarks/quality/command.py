@@ -93,7 +93,7 @@ def work(options: argparse.Namespace) -> int:
                 label = f"{'fused, fp16' if gpus else 'fp32'}, LoRAs from step {step} on"
                 add(name_late(step), label, {"lora": draw_late(subjects["lora"], step, steps)})
     served = [variant for variant in variants if variant.name in wanted]
-    for _, group in groupby(served, key=lambda variant: variant.tuning):
+    for _, group in groupby(served, key=lambda variant: (variant.tuning, variant.layout)):
         ways = list(group)
         with Progress(f"drawing: {ways[0].label}") as progress:
             for variant, drawn in draw_variants(ways, subjects, progress):

@@ -77,15 +77,16 @@ def draw_late(subjects: Sequence[Subject], step: int, steps: int) -> list[Pictur
 def draw_variants(
     variants: Sequence[Variant], subjects: Subjects, progress: Progress
 ) -> Iterator[tuple[Variant, Drawn | str]]:
-    """Draw the sets of each variant, all of one tuning, through one server; what fails gives a sentence instead."""
+    """Draw the sets of each variant, all of one server, through it; what fails gives a sentence instead."""
     controlnets = (controlnet_folder("edges"),)
     loras = tuple(lora_file(name) for name in ADAPTERS)
     checkpoint = ServedCheckpoint("shapes", pipeline_folder(), controlnets, loras, SIDE, GUIDANCE)
-    tuning = variants[0].tuning
+    tuning, layout = variants[0].tuning, variants[0].layout
     left = list(variants)
     with tempfile.TemporaryDirectory(prefix="quality-") as scratch:
         try:
-            placement = place_ours(checkpoint, None, find_gpus(), "auto", split_guidance=False, resident=False)
+            gpus = find_gpus()[: layout.gpus]
+            placement = place_ours(checkpoint, None, gpus, "auto", layout.split_guidance, layout.resident)
             repository = write_ours(checkpoint, LORAS, Path(scratch), "auto", placement, tuning, progress)
             with serve_repository(repository, "quality", progress) as server:
                 while left:

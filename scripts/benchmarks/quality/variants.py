@@ -11,6 +11,15 @@ BOUND = 5  # the default of `lora_bound`, of 30 steps
 
 
 @dataclass(frozen=True)
+class Layout:
+    """Where that server's models are: as `scripts/build placement` suggests with these options."""
+
+    split_guidance: bool | None = False
+    resident: bool = False
+    gpus: int | None = None  # so many of the machine's; None for all
+
+
+@dataclass(frozen=True)
 class Variant:
     """One way to draw."""
 
@@ -19,6 +28,7 @@ class Variant:
     tuning: Tuning  # of the server that draws so
     sets: tuple[str, ...] = SETS  # what it can change
     bound: int = 0  # the last step that may start without the LoRA
+    layout: Layout = Layout()
 
 
 def name_late(step: int) -> str:
@@ -43,10 +53,18 @@ def list_variants(gpus: int) -> list[Variant]:
             Tuning(networks=fused, lane={"controlnet_transport": "ipc"}),
             ("controlnet",),
         ),
+        Variant(
+            "lane",
+            "the same, ControlNets run by the lane",
+            Tuning(networks=fused),
+            ("controlnet",),
+            layout=Layout(resident=True, gpus=1),
+        ),
     ]
     if gpus > 1:
         split = Tuning(networks=fused, lane={**exact.lane, "second_gpu": "cuda:1"})
         variants.append(Variant("split", "fused, guidance split over two GPUs", split))
-    default = Tuning(networks=fused)
-    variants.append(Variant("default", f"as it is served: fused, bound {BOUND}", default, SETS, BOUND))
+    suggested = Layout(split_guidance=None, resident=True)
+    label = f"as it is served on {gpus} GPU{'s' * (gpus > 1)}: fused, bound {BOUND}"
+    variants.append(Variant("default", label, Tuning(networks=fused), SETS, BOUND, suggested))
     return variants

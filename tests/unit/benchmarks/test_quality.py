@@ -75,7 +75,7 @@ def test_late_loras_are_the_reference_at_step_0_and_another_picture_later(distan
 def test_variants_are_what_the_machine_can_draw():
     names = [[variant.name for variant in list_variants(gpus)] for gpus in (0, 1, 2)]
     assert names[0] == ["exact"]
-    assert {*names[1]} - {*names[0]} == {"fp16", "fused", "ipc", "default"}
+    assert {*names[1]} - {*names[0]} == {"fp16", "fused", "ipc", "lane", "default"}
     assert {*names[2]} - {*names[1]} == {"split"}
 
 
