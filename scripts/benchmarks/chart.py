@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
+
+from benchmarks.pen import FAINT, INK, Pen, measure_text
 
 Groups = Mapping[str, Mapping[str, float | None]]
 """Group of bars ▶ series ▶ value, None where there is none."""
 
-SCALE = 2  # pixels a unit, for sharp text
 PANEL_WIDTH, MARGIN, LABELS, VALUES = 480, 24, 76, 70
 BAR, GAP, LINE = 16, 12, 22
 LEGEND, KEY = 13, 20  # the size of its names, and what its colours take
-PAPER, INK, FAINT = "white", "#202020", "#909090"
 COLOURS = ("#b8b8b8", "#7a9cc6", "#d1495b", "#66a182", "#edae49", "#6d597a")
 
 
@@ -26,8 +26,7 @@ def draw_chart(title: str, subtitle: str, series: Sequence[str], panels: Mapping
     width = columns * (PANEL_WIDTH + MARGIN) + MARGIN
     places = _place_legend(series, width - MARGIN)
     top = MARGIN + (3 + max(line for _, line in places)) * LINE + MARGIN
-    canvas = Image.new("RGB", (SCALE * width, SCALE * (top + rows * (height_of_panel + MARGIN))), PAPER)
-    pen = _Pen(canvas)
+    pen = Pen(width, top + rows * (height_of_panel + MARGIN))
     pen.write(MARGIN, MARGIN, title, INK, 18)
     pen.write(MARGIN, MARGIN + LINE + 2, subtitle, FAINT, 12)
     for colour, name, (left, line) in zip(COLOURS, series, places, strict=False):
@@ -37,16 +36,15 @@ def draw_chart(title: str, subtitle: str, series: Sequence[str], panels: Mapping
     for index, (name, groups) in enumerate(panels.items()):
         x = MARGIN + index % columns * (PANEL_WIDTH + MARGIN)
         _draw_panel(pen, x, top + index // columns * (height_of_panel + MARGIN), name, series, groups)
-    return canvas
+    return pen.picture
 
 
 def _place_legend(series: Sequence[str], right: float) -> list[tuple[float, int]]:
     """Where each name's key begins and in which line, from 0; a line ends before `right`."""
-    font = ImageFont.load_default(SCALE * LEGEND)
     places: list[tuple[float, int]] = []
     left, line = float(MARGIN), 0
     for name in series:
-        width = KEY + font.getlength(name) / SCALE
+        width = KEY + measure_text(name, LEGEND)
         if left > MARGIN and left + width > right:
             left, line = float(MARGIN), line + 1
         places.append((left, line))
@@ -54,7 +52,7 @@ def _place_legend(series: Sequence[str], right: float) -> list[tuple[float, int]
     return places
 
 
-def _draw_panel(pen: "_Pen", x: int, y: int, name: str, series: Sequence[str], groups: Groups) -> None:
+def _draw_panel(pen: Pen, x: int, y: int, name: str, series: Sequence[str], groups: Groups) -> None:
     pen.write(x, y, name, INK, 15)
     y += LINE + 6
     largest = max((value for group in groups.values() for value in group.values() if value is not None), default=1.0)
@@ -73,19 +71,3 @@ def _draw_panel(pen: "_Pen", x: int, y: int, name: str, series: Sequence[str], g
 
 def _panel_height(groups: Groups, series: int) -> int:
     return LINE + 6 + len(groups) * (BAR * series + GAP)
-
-
-class _Pen:
-    """Draws in units of `SCALE` pixels."""
-
-    def __init__(self, canvas: Image.Image) -> None:
-        self._pen = ImageDraw.Draw(canvas)
-
-    def write(self, x: float, y: float, text: str, colour: str, size: int) -> None:
-        """Write one line."""
-        self._pen.text((SCALE * x, SCALE * y), text, colour, ImageFont.load_default(SCALE * size))
-
-    def fill(self, x: float, y: float, width: float, height: float, colour: str) -> None:
-        """Fill a rectangle, at least one pixel wide."""
-        right = max(SCALE * (x + width), SCALE * x + 1)
-        self._pen.rectangle((SCALE * x, SCALE * y, right, SCALE * (y + height)), colour)

@@ -49,7 +49,8 @@ def test_production_like_load_and_a_timeline(tmp_path, capsys):
     assert loaded["failures"] == {}
     assert loaded["queue_s"] >= 0
     assert loaded["in_the_weights_share"] + loaded["host_cache_share"] > 0, "of 3 LoRAs in a cache for 10"
-    events = json.loads((tmp_path / "timeline-1-1.json").read_text())["traceEvents"]
+    assert (tmp_path / "timeline-1-1-no-GPU.png").stat().st_size > 0
+    events = json.loads((tmp_path / "timeline-1-1-no-GPU.json").read_text())["traceEvents"]
     tracks = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
     shown = {(tracks[event["tid"]], event["name"].split()[0]) for event in events if event["ph"] == "X"}
     assert {

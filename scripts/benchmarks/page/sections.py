@@ -38,10 +38,11 @@ class Section:
         report = json.loads(file.read_text())
         pictures = sorted(path.name for path in folder.glob(f"{self.name}*.png"))
         parts = [f"## {self.title}", self.tables(report), *(f"![{self.title}]({name})" for name in pictures)]
-        timelines = sorted(path.name for path in folder.glob("timeline-*.json")) if self.name == "trace" else []
+        timelines = sorted(path.stem for path in folder.glob("timeline-*.json")) if self.name == "trace" else []
         if timelines:
-            links = ", ".join(f"[{name}]({name})" for name in timelines)
+            links = ", ".join(f"[{name}.json]({name}.json)" for name in timelines)
             parts.append(f"Timelines of single requests, for https://ui.perfetto.dev: {links}.")
+            parts += [f"![{name}]({name}.png)" for name in timelines]
         runs = report.get("runs") or [report]
         parts.append("\n".join(f"- {_describe_run(run)}" for run in runs))
         parts.append(f"Raw figures: [{file.name}]({file.name}).")

@@ -28,8 +28,8 @@ Send each system requests with the add-ons of production (the shares of ControlN
 popularity, so that caches have something to hit) one by one, and then as a Poisson process at several rates, given as
 shares of what it can serve one by one, whether earlier ones are answered or not. Throughput at p95 of at most twice the
 unloaded one, hit rates, queue time, failures. trace.json is rewritten after each row, trace.png is drawn at the end. Of
-this project one request of each of --timelines is written as trace events for https://ui.perfetto.dev, too:
-timeline-<controlnets>-<loras>.json.
+this project one request of each of --timelines is written as trace events for https://ui.perfetto.dev, too, and drawn:
+timeline-<controlnets>-<loras>-<GPUs>.json and .png.
 """
 CACHED = 10  # LoRAs for which our host cache has room, of --adapters
 
@@ -207,6 +207,7 @@ def write_timeline(add_ons: AddOns, options: argparse.Namespace, deployment: Dep
     from benchmarks.serving.checkpoints import draw_grid_requests
     from benchmarks.serving.client import ask_in_turn
     from benchmarks.trace.timeline import make_trace
+    from benchmarks.trace.timeline_picture import draw_timeline
 
     drawn = draw_grid_requests(
         deployment.checkpoint, deployment.adapters, add_ons, options.steps, options.output_format
@@ -215,10 +216,12 @@ def write_timeline(add_ons: AddOns, options: argparse.Namespace, deployment: Dep
     *_, reply = ask_in_turn(server.grpc_url, MODELS[OURS], [first, {**second, "trace": [True]}])
     if reply.failure:
         raise LaunchError(f"the traced request failed: {reply.failure}")
-    trace = make_trace(reply, f"{add_ons}, {options.steps} steps")
-    name = f"timeline-{add_ons.controlnets}-{add_ons.loras}.json"
+    layout = deployment.describe(OURS)["layout"]
+    trace = make_trace(reply, f"{add_ons}, {options.steps} steps, {layout}")
+    name = f"timeline-{add_ons.controlnets}-{add_ons.loras}-{layout.replace(' ', '-')}"
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / name).write_text(json.dumps(trace) + "\n")
+    (options.out / f"{name}.json").write_text(json.dumps(trace) + "\n")
+    draw_timeline(trace).save(options.out / f"{name}.png")
 
 
 def count_cache_mb(checkpoint: ServedCheckpoint) -> int:

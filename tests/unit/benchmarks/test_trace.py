@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from itertools import islice
 
+import numpy as np
 import pytest
 
 from benchmarks.serving.client import Reply
@@ -13,6 +14,7 @@ from benchmarks.trace.production import CONTROLNETS, SERVICES, draw_add_ons, dra
 from benchmarks.trace.results import draw_rows, format_rows, judge
 from benchmarks.trace.rows import describe_row, find_throughput, summarise
 from benchmarks.trace.timeline import make_trace
+from benchmarks.trace.timeline_picture import COLOURS, ROW, TOP, draw_timeline
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -120,3 +122,24 @@ def test_a_timeline_has_a_thread_for_each_track():
         ("cuda:0", "unet_encoder", 100000.0, 100000.0),
         ("cuda:0", "unet_decoder", 200000.0, 50000.0),
     ]
+
+
+def test_a_timelines_picture_has_each_span_in_its_place():
+    spans = [
+        {"name": "unet_encoder", "track": "cuda:0", "start": 10.0, "end": 10.25},
+        {"name": "unet_decoder", "track": "cuda:0", "start": 10.25, "end": 10.5},
+        {"name": "vae_decoder", "track": "vae_decoder", "start": 10.5, "end": 11.0},
+    ]
+    picture = np.asarray(draw_timeline(make_trace(Reply(10.0, 11.0, {"spans": spans}), "1/1")))
+
+    def find(name: str) -> tuple[float, float]:
+        """Where it is in the first panel: mean row and column, of the picture's height and width."""
+        colour = [int(COLOURS[name][at : at + 2], 16) for at in (1, 3, 5)]
+        rows, columns = np.nonzero((picture == colour).all(axis=2))
+        first = (rows > 2 * TOP) & (rows < 2 * (TOP + 3 * ROW))
+        return rows[first].mean(), columns[first].mean()
+
+    encoder, decoder, vae = map(find, ("unet_encoder", "unet_decoder", "vae_decoder"))
+    assert encoder[0] == decoder[0] < vae[0]
+    assert encoder[1] < decoder[1] < vae[1]
+    assert vae[1] - decoder[1] > decoder[1] - encoder[1]
