@@ -20,7 +20,7 @@ def describe_run(benchmark: str, arguments: Sequence[str]) -> dict[str, Any]:
     """Name, date (UTC), command, commit, machine and versions."""
     return {
         "benchmark": benchmark,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         "command": shlex.join(["scripts/benchmark", *_leave_out_folder(arguments)]),
         "commit": _ask("git", "-C", str(CHECKOUT), "describe", "--always", "--dirty"),
         "machine": describe_machine(),
@@ -29,20 +29,25 @@ def describe_run(benchmark: str, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, the cores that this process may use, and the GPUs as the driver names them."""
+    """Processor, cores, and the GPUs as the driver names them; which of these this process may use, where not all."""
     gpus = _ask("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
     fields = [[field.strip() for field in line.split(",")] for line in (gpus or "").splitlines()]
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
+        "cores_in_all": os.cpu_count(),
         "gpus": [{"name": name, "memory": memory, "driver": driver} for name, memory, driver in fields],
+        "visible_gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
     }
 
 
 def name_machine(machine: Mapping[str, Any]) -> str:
-    """In few words: its GPUs, or its processor where it has none."""
+    """In few words: its GPUs, or its processor where it has none, and what of it was used if not all."""
     gpus = [gpu["name"] for gpu in machine["gpus"]]
-    return f"{len(gpus)} × {gpus[0]}" if gpus else f"no GPU, {machine['processor']}"
+    if not gpus:
+        return f"no GPU, {machine['processor']}"
+    name, used = f"{len(gpus)} × {gpus[0]}", machine.get("visible_gpus")
+    return f"{name} (GPU {used} of them, {machine['cores']} of {machine['cores_in_all']} cores)" if used else name
 
 
 def write_report(report: Mapping[str, Any], path: Path) -> None:

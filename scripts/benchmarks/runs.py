@@ -1,14 +1,16 @@
-"""A report that several calls of a benchmark fill, row by row."""
+"""A report that several calls of a benchmark fill, row by row, one after the other or at the same time."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bars import Bar
 from benchmarks.report import describe_run, write_report
+from benchmarks.turns import one_at_a_time
 from launch.problems import LaunchError
 
 Row = dict[str, Any]
@@ -18,7 +20,8 @@ class GrowingReport:
     """Rows with the run that measured each; the JSON file is rewritten after every one, so a cut-off run keeps them.
 
     The file holds `benchmark`, `checkpoint`, `note`, `bars`, `runs` (date, command, commit, machine and versions of
-    each call) and `rows`, each with its run's place in `runs`.
+    each call) and `rows`, each with its run's place in `runs`. Calls that resume one file at the same time keep each
+    other's rows: it is read again, with a lock, before each change.
     """
 
     def __init__(
@@ -45,24 +48,12 @@ class GrowingReport:
         """
         self._path, self._is_same, self._judge = path, is_same, judge
         self._described = described
+        self._run = describe_run(benchmark, arguments)
+        self._benchmark = self._run.pop("benchmark")
+        self._keeps_file = resume
         self.runs: list[dict[str, Any]] = []
         self.rows: list[Row] = []
-        if resume and path.exists():
-            report = json.loads(path.read_text())
-            for name, value in described.items():
-                if report.get(name) != value:
-                    raise LaunchError(f"{path} has {name} {report.get(name)!r}, not {value!r}: leave out --resume.")
-            self.runs, self.rows = report["runs"], report["rows"]
-        run = describe_run(benchmark, arguments)
-        here = _name_gpus(run)
-        for earlier in self.runs:
-            if self.rows and _name_gpus(earlier) != here:
-                raise LaunchError(
-                    f"{path} was measured on {_name_gpus(earlier)}, and here is {here}, which would not be a "
-                    "comparison: leave out --resume, or name another folder with --out."
-                )
-        self._benchmark = run.pop("benchmark")
-        self.runs.append(run)
+        self._read()
 
     def has(self, row: Row) -> bool:
         """Whether this one was measured, and did not fail."""
@@ -70,17 +61,53 @@ class GrowingReport:
 
     def add(self, row: Row) -> None:
         """Put a row in place of the one that is about the same, and write the file."""
-        self.rows = [other for other in self.rows if not self._is_same(row, other)]
-        self.rows.append({**row, "run": len(self.runs) - 1})
-        self.write()
+        with self._changed():
+            self._leave_out(row)
+            self.rows.append({**row, "run": self.runs.index(self._run)})
+
+    def remove(self, row: Row) -> None:
+        """Leave out the row that is about the same, if there is one, and write the file."""
+        with self._changed():
+            self._leave_out(row)
 
     @property
     def bars(self) -> Mapping[str, Bar]:
         """As far as is known."""
         return self._judge(self.rows)
 
-    def write(self) -> None:
-        """Write the JSON file."""
+    @contextmanager
+    def _changed(self) -> Iterator[None]:
+        """Read what others have written, have it changed, and write it, while no other call does."""
+        with one_at_a_time(self._path.parent):
+            self._read()
+            yield
+            self._write()
+            self._keeps_file = True
+
+    def _leave_out(self, row: Row) -> None:
+        self.rows = [other for other in self.rows if not self._is_same(row, other)]
+
+    def _read(self) -> None:
+        """Take over what the file has, unless this call begins anew; raises LaunchError where that does not fit."""
+        if self._keeps_file and self._path.exists():
+            report = json.loads(self._path.read_text())
+            for name, value in self._described.items():
+                if report.get(name) != value:
+                    raise LaunchError(
+                        f"{self._path} has {name} {report.get(name)!r}, not {value!r}: leave out --resume."
+                    )
+            self.runs, self.rows = report["runs"], report["rows"]
+        here = _name_gpus(self._run)
+        for earlier in self.runs:
+            if self.rows and _name_gpus(earlier) != here:
+                raise LaunchError(
+                    f"{self._path} was measured on {_name_gpus(earlier)}, and here is {here}, which would not be a "
+                    "comparison: leave out --resume, or name another folder with --out."
+                )
+        if self._run not in self.runs:
+            self.runs.append(self._run)
+
+    def _write(self) -> None:
         report = {
             "benchmark": self._benchmark,
             **self._described,

@@ -92,7 +92,7 @@ def work(options: argparse.Namespace) -> int:
     for part in options.parts:
         with Progress(f"measuring {part}") as progress:
             whole = describe_row(part, "all")
-            report.rows = [row for row in report.rows if not is_same(row, whole)]
+            report.remove(whole)
             try:
                 measure(part, checkpoint, options, report, progress)
             except LaunchError as problem:

@@ -16,10 +16,8 @@ from launch.progress import Progress
 
 if TYPE_CHECKING:
     from benchmarks.runs import GrowingReport, Row
-    from benchmarks.serving.deployment import Deployment
+    from benchmarks.serving.deployment import Deployment, Served
     from benchmarks.serving.memory import MemoryWatch
-    from benchmarks.serving.repositories import SystemRepository
-    from launch.server import Server
 
 DESCRIPTION = """\
 Serve a checkpoint with tritonserver, by this project, by stock diffusers and by diffusers at its best, one after the
@@ -30,7 +28,7 @@ it has are kept, so that several calls fill one file. grid.png is drawn at the e
 """
 
 
-TRACED = 5  # requests of a row whose spans are asked for, after those that are timed
+TRACED = 3  # requests of a row whose spans are asked for, after those that are timed
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +63,7 @@ def work(options: argparse.Namespace) -> int:
     from benchmarks.grid.rows import describe_row, is_same
     from benchmarks.runs import GrowingReport
     from benchmarks.serving.deployment import Deployment
-    from benchmarks.serving.memory import MemoryWatch
+    from benchmarks.serving.memory import MemoryWatch, list_visible_gpus
 
     with Progress("preparing the checkpoint") as progress:
         deployment = Deployment(options, progress)
@@ -83,7 +81,7 @@ def work(options: argparse.Namespace) -> int:
         checkpoint=checkpoint.name,
         note=checkpoint.note,
     )
-    with MemoryWatch() as memory:
+    with MemoryWatch(list_visible_gpus()) as memory:
         for system in options.systems:
             rows = [(add_ons, steps) for steps in steps_of_rows for add_ons in options.configurations]
             wanted = [row for row in rows if not report.has(describe_row(system, *row, deployment.describe(system)))]
@@ -109,13 +107,13 @@ def measure_system(
 
     with Progress(f"measuring {LABELS[system]}") as progress:
         try:
-            with deployment.serve(system, progress) as (server, repository):
+            with deployment.serve(system, progress) as served:
                 for add_ons, steps in rows:
                     progress.update(f"{add_ons}, {steps} steps")
                     row = describe_row(system, add_ons, steps, deployment.describe(system))
                     try:
                         memory.restart()
-                        row |= measure_row(system, add_ons, steps, requests, options, deployment, server, repository)
+                        row |= measure_row(system, add_ons, steps, requests, options, deployment, served)
                         row["peak_memory_gb"] = memory.peaks_gb()
                     except LaunchError as problem:
                         row["failed"] = str(problem)
@@ -134,8 +132,7 @@ def measure_row(
     requests: int,
     options: argparse.Namespace,
     deployment: Deployment,
-    server: Server,
-    repository: SystemRepository,
+    served: Served,
 ) -> Row:
     """Drive one row with perf_analyzer; raises LaunchError where a request fails."""
     from benchmarks.grid.outside import measure_outside
@@ -143,12 +140,12 @@ def measure_row(
     from benchmarks.serving.checkpoints import draw_grid_requests
     from benchmarks.serving.load import measure_load
 
-    drawn = draw_grid_requests(deployment.checkpoint, deployment.adapters, add_ons, steps, options.output_format)
+    drawn = draw_grid_requests(deployment.checkpoint, served.adapters, add_ons, steps, options.output_format)
     chosen = list(islice(drawn, options.warm_up + requests))
-    with deployment.adapters.kept_cold() if options.cold_files else nullcontext():
-        answered = measure_load(server.http_url, MODELS[system], chosen, options.row_timeout)[options.warm_up :]
-    row = summarise(answered, repository.count_gpus(chosen[0].get("controlnets", [])))
+    with served.adapters.kept_cold() if options.cold_files else nullcontext():
+        answered = measure_load(served.server.http_url, MODELS[system], chosen, options.row_timeout)[options.warm_up :]
+    row = summarise(answered, served.repository.count_gpus(chosen[0].get("controlnets", [])))
     row |= {"cold_files": options.cold_files, "output_format": options.output_format}
     if system == OURS:
-        row["outside"] = measure_outside(server, list(islice(drawn, TRACED)), answered)
+        row["outside"] = measure_outside(served.server, list(islice(drawn, TRACED)), answered)
     return row

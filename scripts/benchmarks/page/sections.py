@@ -43,8 +43,7 @@ class Section:
             links = ", ".join(f"[{name}.json]({name}.json)" for name in timelines)
             parts.append(f"Timelines of single requests, for https://ui.perfetto.dev: {links}.")
             parts += [f"![{name}]({name}.png)" for name in timelines]
-        runs = report.get("runs") or [report]
-        parts.append("\n".join(f"- {_describe_run(run)}" for run in runs))
+        parts.append("\n".join(f"- {_describe_run(run)}" for run in _find_runs(report)))
         parts.append(f"Raw figures: [{file.name}]({file.name}).")
         return "\n\n".join(parts)
 
@@ -89,6 +88,14 @@ def format_promises(folder: Path) -> str:
         if file.exists():
             bars |= {f"{section.name} {name}": bar for name, bar in read_bars(json.loads(file.read_text())).items()}
     return format_bars(bars)
+
+
+def _find_runs(report: Report) -> list[Report]:
+    """Those whose rows are still there; the report itself where it knows of no runs."""
+    if "runs" not in report:
+        return [report]
+    used = {row["run"] for row in report["rows"]}
+    return [run for number, run in enumerate(report["runs"]) if number in used]
 
 
 def _describe_run(run: Report) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from benchmarks.serving.systems import AddOns, Request
+from benchmarks.turns import one_at_a_time
 from launch.children import run_quietly
 from launch.paths import CHECKOUT, LOGS
 from launch.progress import Progress
@@ -45,11 +46,15 @@ def prepare_checkpoint(name: str, folder: Path, progress: Progress) -> ServedChe
     `sdxl` has SDXL's real configuration with random weights: about 15 GB, written once; raises
     LaunchError if that fails.
     """
-    if name == "shapes":
-        return _prepare_shapes(folder)
+    with one_at_a_time(folder):
+        return _prepare_shapes(folder) if name == "shapes" else _prepare_sdxl(folder, progress)
+
+
+def _prepare_sdxl(folder: Path, progress: Progress) -> ServedCheckpoint:
     if not (folder / "finished").exists():
         progress.update("writing SDXL with random weights")
-        shutil.rmtree(folder, ignore_errors=True)  # what was cut off
+        for part in folder.iterdir():  # what was cut off
+            shutil.rmtree(part)
         command = [sys.executable, "-m", "sdxl.random_checkpoint", "--out", str(folder), "--device", "cuda"]
         command += ["--controlnets", str(CONTROLNETS), "--loras", str(LORA_FILES)]
         run_quietly(command, LOGS / "random-checkpoint.log", progress, cwd=CHECKOUT)
@@ -57,7 +62,7 @@ def prepare_checkpoint(name: str, folder: Path, progress: Progress) -> ServedChe
     controlnets = sorted((folder / "controlnets").iterdir())
     loras = sorted((folder / "loras").iterdir())
     note = "SDXL base 1.0's configuration, random weights: what it costs is real, what it draws is noise"
-    return ServedCheckpoint(name, folder / "pipeline", tuple(controlnets), tuple(loras), 1024, 5.0, note)
+    return ServedCheckpoint("sdxl", folder / "pipeline", tuple(controlnets), tuple(loras), 1024, 5.0, note)
 
 
 def _prepare_shapes(folder: Path) -> ServedCheckpoint:
@@ -83,9 +88,8 @@ class FreshAdapters:
     """
 
     def __init__(self, files: tuple[Path, ...], folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        for link in folder.iterdir():
-            link.unlink()
+        """Make the store's folder, which must not be there."""
+        folder.mkdir()
         self.folder = folder
         self._files = files
         self._count = 0

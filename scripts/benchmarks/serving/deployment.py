@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,15 @@ def serve_repository(
         yield server
 
 
+@dataclass(frozen=True)
+class Served:
+    """A system while it is served."""
+
+    server: Server
+    repository: SystemRepository
+    adapters: FreshAdapters  # the store that it was started with
+
+
 class Deployment:
     """One checkpoint, served by one system at a time."""
 
@@ -57,11 +68,10 @@ class Deployment:
         name = options.checkpoint or ("sdxl" if on_gpu else "shapes")
         if name == "sdxl" and not on_gpu:
             raise LaunchError("--checkpoint is 'sdxl', which takes a GPU; allowed here: shapes")
-        self._folder: Path = (options.checkpoint_folder or OUTPUTS / "benchmark" / name).absolute()
+        folder: Path = (options.checkpoint_folder or OUTPUTS / "benchmark" / name).absolute()
         self._options = options
         self._compiles = options.compile or (on_gpu and not options.no_compile)
-        self.checkpoint = prepare_checkpoint(name, self._folder, progress)
-        self.adapters = FreshAdapters(self.checkpoint.lora_files, self._folder / "fresh_adapters")
+        self.checkpoint = prepare_checkpoint(name, folder, progress)
         self.tuning = Tuning(lane=dict(options.lane))
         gpus = find_gpus()[: options.gpus]
         try:
@@ -88,17 +98,20 @@ class Deployment:
         return {"layout": name_layout(len(placed) + splits), "lane": lane}
 
     @contextmanager
-    def serve(self, system: str, progress: Progress) -> Iterator[tuple[Server, SystemRepository]]:
+    def serve(self, system: str, progress: Progress) -> Iterator[Served]:
         """Serve a system on free ports; raises LaunchError with what the log says if it does not start."""
-        repository = self._write(system, progress)
-        with serve_repository(repository, system, progress) as server:
-            yield server, repository
+        # of this call alone, so that others can measure at the same time
+        with tempfile.TemporaryDirectory(prefix=f"benchmark-{system}-") as scratch:
+            adapters = FreshAdapters(self.checkpoint.lora_files, Path(scratch) / "adapters")
+            repository = self._write(system, Path(scratch), adapters, progress)
+            with serve_repository(repository, system, progress) as server:
+                yield Served(server, repository, adapters)
 
-    def _write(self, system: str, progress: Progress) -> SystemRepository:
-        folder, adapters = self._folder / system, self.adapters.folder
+    def _write(self, system: str, folder: Path, adapters: FreshAdapters, progress: Progress) -> SystemRepository:
         if system != OURS:
-            self.adapters.take(SLOTS)
-            return write_diffusers(self.checkpoint, adapters, folder, system, system == BEST and self._compiles)
+            adapters.take(SLOTS)
+            compiles = system == BEST and self._compiles
+            return write_diffusers(self.checkpoint, adapters.folder, folder, system, compiles)
         return write_ours(
-            self.checkpoint, adapters, folder, self._options.engine, self._placement, self.tuning, progress
+            self.checkpoint, adapters.folder, folder, self._options.engine, self._placement, self.tuning, progress
         )

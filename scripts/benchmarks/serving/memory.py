@@ -5,10 +5,19 @@ from __future__ import annotations
 import shutil
 import subprocess
 import threading
+from collections.abc import Sequence
 from types import TracebackType
+
+import torch
 
 PERIOD_MS = 200
 QUERY = ("nvidia-smi", "--query-gpu=index,memory.used", "--format=csv,noheader,nounits", f"--loop-ms={PERIOD_MS}")
+
+
+def list_visible_gpus() -> list[str]:
+    """Those that torch sees, as nvidia-smi takes them, which does not look at CUDA_VISIBLE_DEVICES."""
+    uuids = [torch.cuda.get_device_properties(number).uuid for number in range(torch.cuda.device_count())]
+    return [f"GPU-{str(uuid).removeprefix('GPU-')}" for uuid in uuids]
 
 
 class MemoryWatch:
@@ -17,7 +26,9 @@ class MemoryWatch:
     Whatever uses the GPUs counts, contexts and libraries included, so nothing else should run there.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, gpus: Sequence[str] = ()) -> None:
+        """Watch these, by nvidia-smi's numbers or UUIDs, or all."""
+        self._command = (*QUERY, *([f"--id={','.join(gpus)}"] if gpus else []))
         self._process: subprocess.Popen[str] | None = None
         self._peaks: dict[int, int] = {}
         self._lock = threading.Lock()
@@ -25,7 +36,9 @@ class MemoryWatch:
     def __enter__(self) -> MemoryWatch:
         """Begin to watch."""
         if shutil.which(QUERY[0]):
-            self._process = subprocess.Popen(QUERY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            self._process = subprocess.Popen(
+                self._command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            )
             threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
         return self
 

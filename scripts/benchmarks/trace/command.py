@@ -9,10 +9,10 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.serving.options import add_serving_options
-from benchmarks.serving.systems import LABELS, MODELS, OURS, AddOns, Request, read_add_ons
+from benchmarks.serving.systems import LABELS, MODELS, OURS, STOCK, AddOns, Request, read_add_ons
 from launch.paths import shorten
 from launch.problems import LaunchError
 from launch.progress import Progress
@@ -20,7 +20,7 @@ from launch.progress import Progress
 if TYPE_CHECKING:
     from benchmarks.runs import GrowingReport
     from benchmarks.serving.checkpoints import ServedCheckpoint
-    from benchmarks.serving.deployment import Deployment
+    from benchmarks.serving.deployment import Deployment, Served
     from launch.server import Server
 
 DESCRIPTION = """\
@@ -111,13 +111,13 @@ def measure_system(
     timelines = options.timelines if system == OURS else []
     if not (wanted or timelines):
         return
-    names = deployment.adapters.take(options.adapters)
     try:
-        with deployment.serve(system, progress) as (server, _):
+        with deployment.serve(system, progress) as served:
+            names = served.adapters.take(options.adapters)
             for service in wanted:
-                measure_service(system, service, names, options, deployment, server, report, progress)
+                measure_service(system, service, names, options, deployment, served.server, report, progress)
             for add_ons in timelines:
-                write_timeline(add_ons, options, deployment, server)
+                write_timeline(add_ons, options, deployment, served)
     except LaunchError as problem:
         for service in wanted:
             row = describe_row(system, service, UNLOADED, options.steps, deployment.describe(system))
@@ -157,7 +157,9 @@ def measure_service(
         list(islice(drawn, count)) for count in (options.unloaded, *[options.requests] * len(options.loads))
     )
     progress.update(f"service {service}, one by one")
-    warm_up = ask_in_turn(server.grpc_url, model, choose_warm_up([*first, *chain(*others)]))
+    warming = choose_warm_up([*first, *chain(*others)])
+    # stock makes nothing for a kind of request, and takes seconds for each
+    warm_up = ask_in_turn(server.grpc_url, model, warming[:1] if system == STOCK else warming)
     if failure := next((reply.failure for reply in warm_up if reply.failure), None):
         raise LaunchError(failure)
     alone = ask_in_turn(server.grpc_url, model, first)
@@ -197,23 +199,30 @@ def draw_requests(
 
 
 def choose_warm_up(requests: list[Request]) -> list[Request]:
-    """A request like the first one of each combination of ControlNets and LoRAs: each may be compiled for."""
-    first = {(len(one.get("controlnets", [])), len(one.get("loras", []))): one for one in reversed(requests)}
-    return [{**one, "prompt": [f"{one['prompt'][0]}, to warm up"]} for one in first.values()]
+    """Requests like those that first have something that may be compiled for.
+
+    That is a number of LoRAs, with ControlNets and without, and each ControlNet.
+    """
+    chosen, known = [], set[Any]()
+    for one in requests:
+        controlnets = one.get("controlnets", [])
+        needed = {(bool(controlnets), len(one.get("loras", []))), *controlnets}
+        if needed - known:
+            chosen.append({**one, "prompt": [f"{one['prompt'][0]}, to warm up"]})
+            known |= needed
+    return chosen
 
 
-def write_timeline(add_ons: AddOns, options: argparse.Namespace, deployment: Deployment, server: Server) -> None:
+def write_timeline(add_ons: AddOns, options: argparse.Namespace, deployment: Deployment, served: Served) -> None:
     """Trace one warm request with these add-ons, LoRAs that nobody has asked for before."""
     from benchmarks.serving.checkpoints import draw_grid_requests
     from benchmarks.serving.client import ask_in_turn
     from benchmarks.trace.timeline import make_trace
     from benchmarks.trace.timeline_picture import draw_timeline
 
-    drawn = draw_grid_requests(
-        deployment.checkpoint, deployment.adapters, add_ons, options.steps, options.output_format
-    )
+    drawn = draw_grid_requests(deployment.checkpoint, served.adapters, add_ons, options.steps, options.output_format)
     first, second = islice(drawn, 2)
-    *_, reply = ask_in_turn(server.grpc_url, MODELS[OURS], [first, {**second, "trace": [True]}])
+    *_, reply = ask_in_turn(served.server.grpc_url, MODELS[OURS], [first, {**second, "trace": [True]}])
     if reply.failure:
         raise LaunchError(f"the traced request failed: {reply.failure}")
     layout = deployment.describe(OURS)["layout"]

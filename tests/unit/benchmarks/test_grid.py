@@ -2,6 +2,7 @@
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -154,6 +155,30 @@ def test_several_calls_fill_one_report(tmp_path):
     assert begin(path, resume=False).rows == []
     with pytest.raises(LaunchError, match="has checkpoint 'shapes', not 'sdxl'"):
         begin(path, resume=True, checkpoint="sdxl")
+
+
+def test_calls_at_the_same_time_keep_each_others_rows(tmp_path):
+    path = tmp_path / "grid.json"
+    systems = (OURS, STOCK, BEST)
+
+    def fill(report: GrowingReport, system: str) -> None:
+        for loras in range(3):
+            report.add(make_row(system, f"0/{loras}", 1.0))
+
+    reports = [begin(path, resume=True) for _ in systems]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(fill, reports, systems))
+    found = json.loads(path.read_text())
+    assert {(row["system"], row["add_ons"]) for row in found["rows"]} == {
+        (system, f"0/{loras}") for system in systems for loras in range(3)
+    }
+    assert len({row["run"] for row in found["rows"]}) == len(found["runs"]) == 3
+    assert found["bars"]["rows"]["figure"] == 9
+    reports[0].remove(make_row(STOCK, "0/1", 1.0))
+    assert len(json.loads(path.read_text())["rows"]) == 8
+    late = begin(path, resume=False)
+    late.add(make_row(OURS, "3/0", 1.0))
+    assert [row["add_ons"] for row in json.loads(path.read_text())["rows"]] == ["3/0"], "it was to begin anew"
 
 
 def test_figures_of_different_gpus_do_not_come_into_one_report(tmp_path, monkeypatch):

@@ -42,6 +42,7 @@ def test_measured_stands_beside_published(tmp_path):
             **describe_row(system, add_ons, 50, {"layout": layout, "lane": {}}),
             **summarise([Answered(seconds, {"seconds": {}})], gpus),
             "peak_memory_gb": [20.0],
+            "run": 1,
         }
         for system, add_ons, seconds, gpus, layout in (
             (STOCK, AddOns(1, 1), 12.0, 1, "one GPU"),
@@ -51,7 +52,9 @@ def test_measured_stands_beside_published(tmp_path):
         )
     ]
     bars = {name: bar.as_json() for name, bar in judge(rows).items()}
-    report = {"benchmark": "grid", "checkpoint": "sdxl", "note": "", "bars": bars, "runs": [RUN], "rows": rows}
+    replaced = {**RUN, "command": "scripts/benchmark grid --steps 30"}
+    runs = [replaced, RUN]
+    report = {"benchmark": "grid", "checkpoint": "sdxl", "note": "", "bars": bars, "runs": runs, "rows": rows}
     (tmp_path / "grid.json").write_text(json.dumps(report))
     text = write_page(tmp_path)
     lines = [line for line in text.splitlines() if line.startswith("| 1/1 ")]
@@ -64,6 +67,7 @@ def test_measured_stands_beside_published(tmp_path):
     assert "takes 1.25 times as long here (NVIDIA H200" in text
     assert "H800" in text and "Here: NVIDIA H200; sdxl" in text
     assert "`scripts/benchmark grid --steps 50` on 2 × NVIDIA H200; torch 2.11.0" in text
+    assert "--steps 30`" not in text, "a run of which no row is left"
     promises = text.split("## ")[1]
     assert "| 1/1: stock diffusers' mean / ours" in promises and "met" in promises
     assert write_page(tmp_path, "--check") == text

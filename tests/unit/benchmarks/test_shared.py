@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.bars import Bar, divide, format_bars
 from benchmarks.chart import COLOURS, Groups, draw_chart
-from benchmarks.report import describe_run, write_report
+from benchmarks.report import describe_run, name_machine, write_report
 from benchmarks.table import format_table
 
 
@@ -48,6 +48,13 @@ def test_bars_of_a_chart_are_as_long_as_their_values():
     small, large = lengths[COLOURS[0]]
     assert small / theirs == pytest.approx(1 / 4, abs=0.02)
     assert large / theirs == pytest.approx(1 / 2, abs=0.02)
+
+
+def test_a_machine_is_named_with_what_was_used_of_it():
+    whole = {"processor": "a processor", "gpus": [{"name": "NVIDIA H200"}] * 2, "cores": 16, "cores_in_all": 32}
+    assert name_machine({**whole, "visible_gpus": None}) == "2 × NVIDIA H200"
+    assert name_machine({**whole, "visible_gpus": "1"}) == "2 × NVIDIA H200 (GPU 1 of them, 16 of 32 cores)"
+    assert name_machine({**whole, "gpus": []}) == "no GPU, a processor"
 
 
 def test_a_table_is_markdown():

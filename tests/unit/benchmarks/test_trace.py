@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.serving.client import Reply
+from benchmarks.serving.systems import Request
 from benchmarks.trace.command import choose_warm_up
 from benchmarks.trace.open_loop import Queueing
 from benchmarks.trace.production import CONTROLNETS, SERVICES, draw_add_ons, draw_arrivals
@@ -100,11 +101,16 @@ def test_queueing_is_a_mean_of_what_came_since():
     assert Queueing(10, 3.0).since(Queueing(10, 3.0)) is None
 
 
-def test_every_combination_warms_up_once():
-    requests = [{"prompt": [str(n)], "loras": ["x"] * n} if n else {"prompt": ["0"]} for n in (0, 1, 0, 2, 1)]
+def test_all_that_may_be_compiled_for_warms_up_once():
+    def draw(number: int, loras: int, *controlnets: str) -> Request:
+        return {"prompt": [str(number)], "loras": ["x"] * loras, "controlnets": list(controlnets)}
+
+    requests = [draw(0, 0), draw(1, 1), draw(2, 0), draw(3, 1, "a"), draw(4, 1, "a"), draw(5, 1, "a", "b"), draw(6, 2)]
     warm = choose_warm_up(requests)
-    assert sorted(len(one.get("loras", [])) for one in warm) == [0, 1, 2]
-    assert not {one["prompt"][0] for one in warm} & {one["prompt"][0] for one in requests}
+    assert [one["prompt"][0] for one in warm] == [f"{number}, to warm up" for number in (0, 1, 3, 5, 6)]
+    assert choose_warm_up([draw(0, 2, "b", "a"), draw(1, 2, "a")]) == [
+        {**draw(0, 2, "b", "a"), "prompt": ["0, to warm up"]}
+    ]
 
 
 def test_a_timeline_has_a_thread_for_each_track():
