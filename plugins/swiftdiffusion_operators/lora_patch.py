@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from swiftdiffusion_operators.factor_table import FactorTable
 from swiftdiffusion_operators.weight_patch import Term, WeightPatch
 
 
@@ -16,6 +17,13 @@ class Patch(Protocol):
 
     def run(self) -> None:
         """Write the live weights, in order with what their device's current stream has."""
+
+
+class DescribedWeights(Protocol):
+    """Weights whose patches need not be described one by one."""
+
+    def prepare(self, loras: Sequence[FactorTable]) -> Patch | None:
+        """As `prepare_patch`, for patches that change each of them; None for LoRAs that it must describe."""
 
 
 def prepare_patch(patches: Sequence[WeightPatch]) -> Patch:
@@ -35,6 +43,18 @@ def prepare_patch(patches: Sequence[WeightPatch]) -> Patch:
     from swiftdiffusion_operators.kernels.lora_launch import GroupedPatch
 
     return GroupedPatch(patches)
+
+
+def describe_weights(weights: Sequence[tuple[Tensor, Tensor]]) -> DescribedWeights | None:
+    """Describe the live and pristine weights of one device once, for all patches to come.
+
+    None where there is no such way: without a GPU, and for others than matrices of one dtype with aligned rows.
+    """
+    if not weights or weights[0][0].device.type != "cuda":
+        return None
+    from swiftdiffusion_operators.kernels.lora_matrices import MatrixWeights
+
+    return MatrixWeights(weights) if MatrixWeights.fit(weights) else None
 
 
 def compile_patch(device: torch.device, dtype: torch.dtype) -> None:

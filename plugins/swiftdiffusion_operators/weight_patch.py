@@ -13,7 +13,8 @@ class Term:
 
     `down` is [rank, in] or, for a convolution, [rank, in, height, width], `up` [out, rank] or [out, rank, 1, 1]
     (LoRA, arXiv 2106.09685, eq. 3; a convolution's up factor is 1x1, so that its two convolutions in a row are
-    the one with the flattened product). Without `up`, `down` has the weight's own shape. Each is fp16, bf16 or fp32.
+    the one with the flattened product). Without `up`, `down` has the weight's own shape. Each is fp16, bf16, fp32 or
+    fp64, of which the kernel takes what fp32 holds.
     """
 
     down: Tensor

@@ -19,7 +19,7 @@ from swiftdiffusion.adapters.loading import LoraLoader
 from swiftdiffusion.adapters.patching import PATCHES_KEPT, Patcher
 from swiftdiffusion.adapters.pending import PendingLoras
 from swiftdiffusion.adapters.targets import Targets
-from swiftdiffusion.adapters.tensor_block import TensorBlock
+from swiftdiffusion.adapters.tensor_block import Arrangement, TensorBlock
 from swiftdiffusion.adapters.weights import ScaledLora
 from swiftdiffusion.engines import make_engine
 from swiftdiffusion.networks.unet import load_unet
@@ -93,7 +93,8 @@ def test_chunks_arrive_whole_whoever_copies_them(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(chunk_copier, "CHUNK", 64 * 2**10)
     device = torch.device("cuda:0")
     copier = chunk_copier.ChunkCopier(device, threads=3)
-    block = TensorBlock.allocate({"a": (torch.uint8, (10 * 2**20 + 7,)), "b": (torch.float32, (100_003,))})
+    shapes = {"a": (torch.uint8, (10 * 2**20 + 7,)), "b": (torch.float32, (100_003,))}
+    block = TensorBlock.allocate(Arrangement.of(shapes))
     for seed in range(3):  # the pinned buffers are used again and again
         content = torch.randint(0, 256, block.memory.shape, generator=torch.Generator().manual_seed(seed))
         content = content.to(torch.uint8)

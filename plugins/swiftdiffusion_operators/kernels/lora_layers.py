@@ -37,13 +37,14 @@ class Layer:
         dtypes = {factor.dtype for term in terms for factor in term.factors} or {patch.live.dtype}
         # where they differ (several LoRAs, or a DoRA's up factor, which is scaled), all get one that holds each exactly
         dtype = reduce(torch.promote_types, dtypes)
-        self.terms = terms if len(dtypes) == 1 else [_cast(term, dtype) for term in terms]
+        dtype = torch.float32 if dtype == torch.float64 else dtype  # the sums are no wider
+        self.terms = terms if dtypes == {dtype} else [_cast(term, dtype) for term in terms]
         self.gain = patch.gain
         self.factors = [factor for term in self.terms for factor in term.factors]
         self.kind = Kind(
             weight=patch.live.dtype,
             factor=dtype,
-            aligned=all(_is_aligned(matrix) for matrix in (self.live, self.pristine, *self.factors)),
+            aligned=all(is_aligned(matrix) for matrix in (self.live, self.pristine, *self.factors)),
             changes=bool(self.terms) or self.gain is not None,
             full=any(term.up is None for term in self.terms),
         )
@@ -94,7 +95,7 @@ def _arrange(term: Term, order: list[int]) -> Term:
     if term.up is None:
         return Term(down, None, term.scale)
     up = _make_rows(term.up)
-    if not _is_aligned(up):
+    if not is_aligned(up):
         up = pad(up, (0, -up.shape[1] % 8)).contiguous()
     return Term(down, up, term.scale)
 
@@ -109,5 +110,6 @@ def _cast(term: Term, dtype: torch.dtype) -> Term:
     return Term(term.down.to(dtype), None if term.up is None else term.up.to(dtype), term.scale)
 
 
-def _is_aligned(matrix: Tensor) -> bool:
+def is_aligned(matrix: Tensor) -> bool:
+    """Whether the kernel can move all of it in pieces of `ALIGNMENT`."""
     return matrix.data_ptr() % ALIGNMENT == 0 and matrix.stride(0) % 8 == 0 and matrix.shape[1] % 8 == 0

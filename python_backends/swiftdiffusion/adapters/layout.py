@@ -59,9 +59,9 @@ class LoraLayer:
     strength: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LoraLayout:
-    """All layers of one file, every one of them checked against the pipeline."""
+    """All layers of one file, every one of them checked against the pipeline; files of one form share it."""
 
     layers: tuple[LoraLayer, ...]
 

@@ -16,6 +16,7 @@ from swiftdiffusion.adapters.chunk_copier import ChunkCopier
 from swiftdiffusion.adapters.copy_stream import copy_stream
 from swiftdiffusion.adapters.layout import LoraLayout
 from swiftdiffusion.adapters.layouts import Layouts
+from swiftdiffusion.adapters.lora_plan import LoraPlan
 from swiftdiffusion.adapters.pending import PendingLoras
 from swiftdiffusion.adapters.profile import AdapterProfile, read_profile
 from swiftdiffusion.adapters.safetensors_file import Header, MalformedFileError
@@ -25,6 +26,7 @@ from swiftdiffusion.adapters.weights import LoraWeights, ScaledLora, read_weight
 from swiftdiffusion.errors import InvalidArgument, Unavailable
 
 LAYOUTS_KEPT = 64  # about 1 MB each for SDXL
+PLANS_KEPT = 8  # about 2 MB each, with the headers that they are for
 ATTEMPTS = 2
 
 
@@ -68,12 +70,12 @@ class LoraLoader:
         threads: int = 2,
     ) -> None:
         self._store = store
-        self._networks = tuple(networks)
         self._device = torch.empty(0, device=device).device  # with the index that "cuda" leaves open
         self._copier = ChunkCopier(self._device)
         self._cache: ByteBoundedCache[AdapterFile, LoraWeights] = ByteBoundedCache(cache_bytes)
         self._layouts = Layouts(targets, LAYOUTS_KEPT)
         self._read_layout = lru_cache(maxsize=LAYOUTS_KEPT)(self._read_layout_uncached)
+        self._plan = lru_cache(maxsize=PLANS_KEPT)(lambda header, layout: LoraPlan(header, layout, tuple(networks)))
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="lora-loader")
         self._lock = threading.Lock()
         self._loading: dict[AdapterFile, Future[LoraWeights]] = {}
@@ -157,7 +159,8 @@ class LoraLoader:
                     )
             else:
                 weights = replace(on_host, block=self._copier.copy(on_host.block))
-            _ = weights.networks  # what must be computed, on this stream and thread
+            if not weights.plan.is_plain:
+                _ = weights.networks  # what must be computed, on this stream and thread
         copy_stream(self._device).mark().wait_on_host()
         self._times[weights] = LoadTimes(begun, fetched, time.monotonic())
         self._cache.put(file, on_host)
@@ -165,13 +168,13 @@ class LoraLoader:
 
     def _read(self, file: AdapterFile) -> tuple[LoraWeights, LoraWeights, float]:
         """The LoRA on the host and on the device, and when its file was there."""
-        header, layout = self._layout_of(file)
+        plan = self._plan(*self._layout_of(file))
         try:
             for attempt in range(ATTEMPTS):
                 path = self._store.fetch(file)
                 fetched = time.monotonic()
                 try:
-                    on_host, weights = read_weights(file, path, header, layout, self._networks, self._copier)
+                    on_host, weights = read_weights(file, path, plan, self._copier)
                     break
                 except FileNotFoundError:  # the copy was dropped for another one before it was opened
                     if attempt == ATTEMPTS - 1:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from itertools import chain
 
 import torch
 from torch import Tensor
 
 from swiftdiffusion.adapters.copy_stream import copy_stream
 from swiftdiffusion.adapters.dora import compute_gain, scale_rows
+from swiftdiffusion.adapters.matrix_group import MatrixGroup
 from swiftdiffusion.adapters.prepared import LiveEngine, PreparedPatch, Slot
 from swiftdiffusion.adapters.pristine import PristineWeights
 from swiftdiffusion.adapters.store import AdapterFile
@@ -22,6 +25,7 @@ from swiftdiffusion_operators.lora_patch import compile_patch, prepare_patch
 from swiftdiffusion_operators.weight_patch import Term, WeightPatch
 
 PATCHES_KEPT = 4  # a request's sets while its LoRAs arrive, and the restoring; each holds its LoRAs on the device
+GROUPS_KEPT = 16  # forms of LoRAs, about 1 MB each on the device for every attention of SDXL
 
 LoraSet = tuple[tuple[AdapterFile, float], ...]  # files and scales
 CPU = Placement(torch.device("cpu"), torch.float32)
@@ -59,8 +63,9 @@ class Patcher:
         for placement in placements:
             compile_patch(placement.device, placement.dtype)
         self._pristine = PristineWeights(pristine_on_host)
+        self._group = lru_cache(maxsize=GROUPS_KEPT)(self._describe_group)
         self._prepared: OrderedDict[LoraSet | frozenset[Slot], PreparedPatch] = OrderedDict()
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._touched: frozenset[Slot] = frozenset()  # what may differ from its pristine copy
         self._applied: LoraSet | None = ()  # None: unknown, after a failure
 
@@ -78,10 +83,10 @@ class Patcher:
 
         Raises `Internal` for a parameter that no engine holds.
         """
-        with self._lock:
-            patch = self._remember(tuple(lora.key for lora in loras), lambda: self._gather(loras))
-            self._prepare_restoring(patch.slots)  # the next request will want it
-            return patch
+        key = tuple(lora.key for lora in loras)
+        patch = self._remember(key, lambda: self._build_of_matrices(loras) or self._build(self._gather(loras)))
+        self._prepare_restoring(patch.slots)  # the next request will want it
+        return patch
 
     def apply(self, loras: Sequence[ScaledLora]) -> bool:
         """Make the weights base + Σ delta of `loras`, replacing any set before; none restores the base.
@@ -122,9 +127,8 @@ class Patcher:
         self._touched = patch.slots
 
     def _prepare_restoring(self, slots: frozenset[Slot]) -> PreparedPatch:
-        with self._lock:
-            in_order = (slot for group in self._slots.values() for slot in group)  # one layout, one table of tiles
-            return self._remember(slots, lambda: {slot: () for slot in in_order if slot in slots})
+        in_order = (slot for group in self._slots.values() for slot in group)  # one layout, one table of tiles
+        return self._remember(slots, lambda: self._build({slot: () for slot in in_order if slot in slots}))
 
     def _gather(self, loras: Sequence[ScaledLora]) -> Uses:
         uses: dict[Slot, list[ScaledLora]] = defaultdict(list)
@@ -140,13 +144,41 @@ class Patcher:
                         uses[slot].append(lora)
         return uses
 
-    def _remember(self, key: LoraSet | frozenset[Slot], gather: Callable[[], Uses]) -> PreparedPatch:
-        if key not in self._prepared:
-            self._prepared[key] = self._build(gather())
-        self._prepared.move_to_end(key)
-        while len(self._prepared) > PATCHES_KEPT:
-            self._prepared.popitem(last=False)
-        return self._prepared[key]
+    def _remember(self, key: LoraSet | frozenset[Slot], build: Callable[[], PreparedPatch]) -> PreparedPatch:
+        patch = self._prepared.get(key)
+        if patch is None:
+            patch = build()  # without the lock: who runs the engines must not wait for another set's
+        with self._lock:
+            patch = self._prepared.setdefault(key, patch)
+            self._prepared.move_to_end(key)
+            while len(self._prepared) > PATCHES_KEPT:
+                self._prepared.popitem(last=False)
+        return patch
+
+    @torch.no_grad()
+    def _build_of_matrices(self, loras: Sequence[ScaledLora]) -> PreparedPatch | None:
+        """The patch where it can be made of arrays; None where it must be described weight by weight."""
+        parts = []
+        for network in self._networks:
+            acting = [lora for lora in loras if network in lora.weights.plan.networks]
+            if acting:
+                part = self._prepare_matrices(network, acting)
+                if part is None:
+                    return None
+                parts.append(part)
+        return PreparedPatch.together(parts) if parts else None
+
+    def _prepare_matrices(self, network: str, loras: Sequence[ScaledLora]) -> PreparedPatch | None:
+        if not all(network in lora.weights.plan.matrices for lora in loras):
+            return None
+        # the names of each form, of which there is nearly always one
+        forms = dict.fromkeys(lora.weights.plan.matrices[network].parameters for lora in loras)
+        group = self._group(network, tuple(dict.fromkeys(chain.from_iterable(forms))))
+        return None if group is None else group.prepare(network, loras)
+
+    def _describe_group(self, network: str, parameters: tuple[str, ...]) -> MatrixGroup | None:
+        slots = [self._slots.get((network, name), ()) for name in parameters]
+        return MatrixGroup.describe([*chain.from_iterable(slots)], self._pristine) if all(slots) else None
 
     @torch.no_grad()
     def _build(self, uses: Uses) -> PreparedPatch:

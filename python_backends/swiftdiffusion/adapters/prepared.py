@@ -39,6 +39,14 @@ class PreparedPatch:
         self._patches = patches
         self._marks = marks
 
+    @classmethod
+    def together(cls, parts: Sequence[PreparedPatch]) -> PreparedPatch:
+        """Several that share no parameter, as one."""
+        if len(parts) == 1:
+            return parts[0]
+        slots = frozenset[Slot]().union(*(part.slots for part in parts))
+        return cls(slots, [p for part in parts for p in part._patches], [m for part in parts for m in part._marks])
+
     def run(self) -> None:
         """Enqueue on each device's current stream."""
         for mark in self._marks:

@@ -51,9 +51,9 @@ class TensorEntry(NamedTuple):
         return self.end - self.start
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Header:
-    """What a safetensors file says before its first tensor."""
+    """What a safetensors file says before its first tensor; files that say the same often share one."""
 
     tensors: Mapping[str, TensorEntry]
     metadata: Mapping[str, str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -27,15 +27,15 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class TensorBlock:
-    """`memory` is uint8; those of one dtype lie side by side in it, zeros between them, and `places` in this order."""
+class Arrangement:
+    """Where tensors lie in a block: those of one dtype side by side, from multiples of `ALIGNMENT`, zeros between."""
 
-    memory: Tensor
     places: Mapping[str, Place]
+    nbytes: int
 
     @classmethod
-    def allocate(cls, shapes: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]) -> TensorBlock:
-        """Room on the host for tensors of these dtypes and shapes; within a dtype they lie in the mapping's order."""
+    def of(cls, shapes: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]) -> Arrangement:
+        """Arrange tensors of these dtypes and shapes; within a dtype they lie in the mapping's order."""
         places: dict[str, Place] = {}
         offset = 0
         for name in sorted(shapes, key=lambda name: str(shapes[name][0])):
@@ -43,15 +43,37 @@ class TensorBlock:
             end = offset + math.prod(shape) * dtype.itemsize
             places[name] = Place(dtype, shape, offset, end)
             offset = _align(end)
-        memory = HOST_MEMORY.take(offset)
-        for place in places.values():
-            if place.end % ALIGNMENT:
-                memory[place.end : _align(place.end)] = 0
-        return cls(memory, places)
+        return cls(places, offset)
+
+    @cached_property
+    def gaps(self) -> Sequence[slice]:
+        """The zeros between the tensors."""
+        return [slice(place.end, _align(place.end)) for place in self.places.values() if place.end % ALIGNMENT]
+
+
+@dataclass(frozen=True, eq=False)
+class TensorBlock:
+    """`memory` is uint8, with the tensors where `arrangement` has them."""
+
+    memory: Tensor
+    arrangement: Arrangement
+
+    @classmethod
+    def allocate(cls, arrangement: Arrangement) -> TensorBlock:
+        """Room on the host."""
+        memory = HOST_MEMORY.take(arrangement.nbytes)
+        for gap in arrangement.gaps:
+            memory[gap] = 0
+        return cls(memory, arrangement)
 
     def allocate_on(self, device: torch.device) -> TensorBlock:
         """Room for the same tensors on a device, nothing copied yet."""
-        return TensorBlock(torch.empty_like(self.memory, device=device), self.places)
+        return TensorBlock(torch.empty_like(self.memory, device=device), self.arrangement)
+
+    @property
+    def places(self) -> Mapping[str, Place]:
+        """Where each tensor lies."""
+        return self.arrangement.places
 
     @cached_property
     def tensors(self) -> Mapping[str, Tensor]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from swiftdiffusion.adapters.safetensors_file import Header, MalformedFileError
-from swiftdiffusion.adapters.tensor_block import TensorBlock
+from swiftdiffusion.adapters.tensor_block import Arrangement, TensorBlock
 
 
 class Piece(NamedTuple):
@@ -20,20 +20,28 @@ class Piece(NamedTuple):
     source: int
 
 
+class ReadingPlan:
+    """Which of a file's tensors go where in a block, as far as possible in the file's order; for any file so headed."""
+
+    def __init__(self, header: Header, names: Iterable[str]) -> None:
+        entries = {name: header.tensors[name] for name in sorted(names, key=lambda name: header.tensors[name].start)}
+        self.arrangement = Arrangement.of({name: (entry.dtype, entry.shape) for name, entry in entries.items()})
+        places = self.arrangement.places
+        self.pieces = _join(
+            Piece(places[name].start, places[name].end, entry.start) for name, entry in entries.items() if entry.nbytes
+        )
+
+
 class TensorReader:
-    """An open file, and the block that the chosen tensors go to, as far as possible in the file's order.
+    """An open file, and the block that its tensors go to.
 
     Raises `OSError` if the file cannot be opened.
     """
 
-    def __init__(self, path: Path, header: Header, names: Iterable[str]) -> None:
-        entries = {name: header.tensors[name] for name in sorted(names, key=lambda name: header.tensors[name].start)}
-        self.block = TensorBlock.allocate({name: (entry.dtype, entry.shape) for name, entry in entries.items()})
+    def __init__(self, path: Path, plan: ReadingPlan) -> None:
+        self.block = TensorBlock.allocate(plan.arrangement)
         self._memory = self.block.memory.numpy().data
-        places = self.block.places
-        self._pieces = _join(
-            Piece(places[name].start, places[name].end, entry.start) for name, entry in entries.items() if entry.nbytes
-        )
+        self._pieces = plan.pieces
         self._file = path.open("rb", buffering=0)
 
     def __enter__(self) -> TensorReader:

@@ -1,23 +1,27 @@
 """The factors of one LoRA in memory, ready to patch."""
 
 import math
+import threading
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from swiftdiffusion.adapters.algorithms import ALGORITHMS
 from swiftdiffusion.adapters.chunk_copier import ChunkCopier
 from swiftdiffusion.adapters.copy_stream import copy_stream
 from swiftdiffusion.adapters.factors import Factors
-from swiftdiffusion.adapters.layout import LoraLayer, LoraLayout
-from swiftdiffusion.adapters.safetensors_file import Header, MalformedFileError
+from swiftdiffusion.adapters.layout import LoraLayer
+from swiftdiffusion.adapters.lora_plan import LoraPlan
+from swiftdiffusion.adapters.safetensors_file import MalformedFileError
 from swiftdiffusion.adapters.store import AdapterFile
 from swiftdiffusion.adapters.tensor_block import TensorBlock
 from swiftdiffusion.adapters.tensor_reader import TensorReader
+from swiftdiffusion_operators.factor_table import FactorTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,10 +29,11 @@ class LoraWeights:
     """A LoRA's tensors in one block, and what they change; `file` is where they come from."""
 
     file: AdapterFile
-    layers: Sequence[LoraLayer]
-    strengths: Sequence[float]  # alpha / rank of each layer
+    plan: LoraPlan
+    strengths: Sequence[float]  # alpha / rank of each of the plan's layers
     block: TensorBlock
     _elsewhere: dict[torch.device, "LoraWeights"] = field(default_factory=dict, init=False, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def on(self, device: torch.device) -> "LoraWeights":
         """The same on a device: these where they lie there, else a copy that lives as long as these.
@@ -38,19 +43,33 @@ class LoraWeights:
         home = self.block.memory.device
         if device == home:
             return self
-        if device not in self._elsewhere:
-            # torch has a copy between devices begin after, and end before, what their current streams have: so these
-            with copy_stream(home).use(), copy_stream(device).use():
-                block = self.block.allocate_on(device)
-                block.memory.copy_(self.block.memory, non_blocking=True)
-            self._elsewhere[device] = replace(self, block=block)
-        return self._elsewhere[device]
+        with self._lock:
+            if device not in self._elsewhere:
+                # torch has a copy between devices begin after, and end before, what their current streams have
+                with copy_stream(home).use(), copy_stream(device).use():
+                    block = self.block.allocate_on(device)
+                    block.memory.copy_(self.block.memory, non_blocking=True)
+                self._elsewhere[device] = replace(self, block=block)
+            return self._elsewhere[device]
+
+    def tabulate(self, network: str, scale: float, places: Mapping[str, int]) -> FactorTable:
+        """The terms for one network as numbers, of a LoRA whose plan says that it has nothing but matrices there.
+
+        Args:
+            network: what they change.
+            scale: of the LoRA.
+            places: of each parameter in the list of weights that the table is for.
+        """
+        matrices = self.plan.matrices[network]
+        weights = np.fromiter((places[name] for name in matrices.parameters), np.int64, len(matrices.parameters))
+        strengths = np.array([self.strengths[number] for number in matrices.layers])
+        return FactorTable(self.block.memory, matrices.dtype, matrices.places, weights, scale * strengths)
 
     @cached_property
     def networks(self) -> Mapping[str, Mapping[str, Factors]]:
         """The factors, ``networks[network][canonical parameter name]``, in the file's dtypes."""
         networks: dict[str, dict[str, Factors]] = defaultdict(dict)
-        for layer, strength in zip(self.layers, self.strengths, strict=True):
+        for layer, strength in zip(self.plan.layers, self.strengths, strict=True):
             parts = {part: self.block.tensors[key] for part, key in layer.keys.items()}
             magnitude = parts.pop("magnitude", None)
             parts.pop("alpha", None)
@@ -62,7 +81,7 @@ class LoraWeights:
     @property
     def nbytes(self) -> int:
         """Size in bytes: of the block, and of the changes that are no small factors."""
-        whole = [layer for layer in self.layers if layer.algorithm != "LoRA"]
+        whole = [layer for layer in self.plan.layers if layer.algorithm != "LoRA"]
         sizes = (
             math.prod(layer.shape) * self.block.places[next(iter(layer.keys.values()))].dtype.itemsize
             for layer in whole
@@ -88,10 +107,8 @@ class ScaledLora:
         return self.weights.file, self.scale
 
 
-def read_weights(
-    file: AdapterFile, path: Path, header: Header, layout: LoraLayout, networks: Collection[str], copier: ChunkCopier
-) -> tuple[LoraWeights, LoraWeights]:
-    """Read the tensors for `networks` from `path`; the rest of the file is not read.
+def read_weights(file: AdapterFile, path: Path, plan: LoraPlan, copier: ChunkCopier) -> tuple[LoraWeights, LoraWeights]:
+    """Read the tensors of a plan from `path`; the rest of the file is not read.
 
     Returns:
         Them in host memory, and on the copier's device, enqueued there; the same where that is the host.
@@ -100,10 +117,10 @@ def read_weights(
         MalformedFileError: an alpha is not finite, or the file was cut short.
         OSError: it cannot be read.
     """
-    layers = [layer for layer in layout.layers if layer.network in networks]
-    with TensorReader(path, header, [key for layer in layers for key in layer.keys.values()]) as reader:
+    with TensorReader(path, plan.reading) as reader:
         block = copier.copy(reader.block, reader.read)
-    on_host = LoraWeights(file, layers, [_strength(layer, reader.block) for layer in layers], reader.block)
+    strengths = [_strength(layer, reader.block) for layer in plan.layers]
+    on_host = LoraWeights(file, plan, strengths, reader.block)
     return on_host, on_host if block is reader.block else replace(on_host, block=block)
 
 

@@ -37,7 +37,8 @@ def measure_patch(rank: int = 64, loras: int = 1, repeats: int = REPEATS, tiling
 
     Returns:
         Medians in milliseconds (`patch`, `restore`, `separate_products`, `copy` of the weights by one copy each, and
-        `prepare_host`: building the tables, which a loader's thread does), bytes moved at the least, and the greatest
+        `prepare_host`: building the tables layer by layer, as for LoRAs that are more than matrices, on a loader's
+        thread), bytes moved at the least, and the greatest
         error against fp64 in units in the last place.
     """
     patches = make_patches(rank, loras)

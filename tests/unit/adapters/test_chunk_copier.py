@@ -6,7 +6,7 @@ import torch
 
 from swiftdiffusion.adapters import chunk_copier
 from swiftdiffusion.adapters.chunk_copier import ChunkCopier
-from swiftdiffusion.adapters.tensor_block import TensorBlock
+from swiftdiffusion.adapters.tensor_block import Arrangement, TensorBlock
 
 SIZE = 1000
 
@@ -21,7 +21,7 @@ def copier(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChunkCopier]:
 
 @pytest.fixture
 def block() -> TensorBlock:
-    return TensorBlock.allocate({"a": (torch.uint8, (SIZE,))})
+    return TensorBlock.allocate(Arrangement.of({"a": (torch.uint8, (SIZE,))}))
 
 
 def test_chunks_cover_the_block_and_are_read_side_by_side(copier: ChunkCopier, block: TensorBlock) -> None:
@@ -63,5 +63,5 @@ def test_after_a_failure_nothing_reads_any_more(copier: ChunkCopier, block: Tens
 
 
 def test_an_empty_block(copier: ChunkCopier) -> None:
-    empty = TensorBlock.allocate({})
+    empty = TensorBlock.allocate(Arrangement.of({}))
     assert copier.copy(empty, lambda start, end: pytest.fail("there is nothing to read")) is empty

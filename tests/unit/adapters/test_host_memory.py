@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from swiftdiffusion.adapters.host_memory import SMALLEST, HostMemory
-from swiftdiffusion.adapters.tensor_block import TensorBlock
+from swiftdiffusion.adapters.tensor_block import Arrangement, TensorBlock
 
 
 def test_memory_comes_back_with_its_last_view() -> None:
@@ -67,8 +67,8 @@ def test_nobody_gets_what_another_holds() -> None:
 
 
 def test_what_was_there_does_not_show_between_tensors() -> None:
-    shapes = {"a": (torch.uint8, (SMALLEST + 7,)), "b": (torch.uint8, (3,))}
-    TensorBlock.allocate(shapes).memory.fill_(9)
-    block = TensorBlock.allocate(shapes)
+    arrangement = Arrangement.of({"a": (torch.uint8, (SMALLEST + 7,)), "b": (torch.uint8, (3,))})
+    TensorBlock.allocate(arrangement).memory.fill_(9)
+    block = TensorBlock.allocate(arrangement)
     for place in block.places.values():
         assert not block.memory[place.end : -(-place.end // 64) * 64].any()

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from swiftdiffusion.adapters.safetensors_file import MalformedFileError, read_header
-from swiftdiffusion.adapters.tensor_reader import TensorReader
+from swiftdiffusion.adapters.tensor_reader import ReadingPlan, TensorReader
 
 from .lora_files import EVERY_FORM
 
@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("chosen", [list(TENSORS), ["scalar", "bfloat"], ["large"], ["empty"], []])
 @pytest.mark.parametrize("step", [1, 64, 1000, 10**6])
 def test_parts_in_any_order_make_the_whole(path: Path, chosen: list[str], step: int) -> None:
-    with TensorReader(path, read_header(path), chosen) as reader:
+    with TensorReader(path, ReadingPlan(read_header(path), chosen)) as reader:
         size = len(reader.block.memory)
         before = reader.block.memory.clone()
         for start in reversed(range(0, size, step)):
@@ -49,7 +49,7 @@ def test_what_lies_side_by_side_is_read_at_once(tmp_path: Path, monkeypatch: pyt
         next(calls)
         read(part, source)
 
-    with TensorReader(path, read_header(path), [f"layer {number}" for number in range(50)]) as reader:
+    with TensorReader(path, ReadingPlan(read_header(path), [f"layer {number}" for number in range(50)])) as reader:
         read = reader._read_exactly
         monkeypatch.setattr(reader, "_read_exactly", count)
         reader.read(0, len(reader.block.memory))
@@ -63,7 +63,7 @@ def test_cut_after_the_header_was_read(path: Path) -> None:
     header = read_header(path)
     path.write_bytes(path.read_bytes()[:-4])
     with (
-        TensorReader(path, header, TENSORS) as reader,
+        TensorReader(path, ReadingPlan(header, TENSORS)) as reader,
         pytest.raises(MalformedFileError, match="cut short while it was being read"),
     ):
         reader.read(0, len(reader.block.memory))

@@ -100,7 +100,9 @@ def test_every_weight_is_base_plus_the_sum(dtype: torch.dtype, prepare: Prepare)
         assert_exact(done)
 
 
-@pytest.mark.parametrize("dtypes", [(torch.bfloat16,), (torch.float32,), (torch.float16, torch.bfloat16)])
+@pytest.mark.parametrize(
+    "dtypes", [(torch.bfloat16,), (torch.float32,), (torch.float64,), (torch.float16, torch.bfloat16)]
+)
 def test_factors_of_any_dtype(dtypes: tuple[torch.dtype, ...], prepare: Prepare) -> None:
     if dtypes == (torch.bfloat16,) and DEVICE == "cpu" and prepare is not PlainPatch:
         pytest.skip("Triton's interpreter multiplies bf16 as if it were integers")
