@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from swiftdiffusion.configuration import require_range
 from swiftdiffusion.errors import InvalidArgument
@@ -125,3 +126,14 @@ def choose_second(parameter: str, first: Placement) -> list[Placement]:
 def name_gpu(device: torch.device) -> str:
     """A GPU's own name, the same in every process; empty for the CPU."""
     return str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else ""
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; from host to GPU enqueued on its current stream, which nobody waits for.
+
+    A GPU takes by itself from pinned memory alone: from other memory the host has to hand over, and waits for that
+    until the GPU has done all that was enqueued before, and then finds nothing to go on with.
+    """
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 from launch.paths import CHECKOUT
 
+FOLDERS = ("--out", "--checkpoint-folder")
 PACKAGES = ("torch", "triton", "diffusers", "transformers", "safetensors", "numpy")
 
 
@@ -21,7 +22,7 @@ def describe_run(benchmark: str, arguments: Sequence[str]) -> dict[str, Any]:
     return {
         "benchmark": benchmark,
         "date": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
-        "command": shlex.join(["scripts/benchmark", *_leave_out_folder(arguments)]),
+        "command": shlex.join(["scripts/benchmark", *_leave_out_folders(arguments)]),
         "commit": _ask("git", "-C", str(CHECKOUT), "describe", "--always", "--dirty"),
         "machine": describe_machine(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
@@ -58,12 +59,13 @@ def write_report(report: Mapping[str, Any], path: Path) -> None:
     draft.replace(path)
 
 
-def _leave_out_folder(arguments: Sequence[str]) -> list[str]:
-    """Without `--out`: where the file was written to, a path of that machine, changes no figure."""
-    kept = [argument for argument in arguments if not argument.startswith("--out=")]
-    if "--out" in kept:
-        place = kept.index("--out")
-        del kept[place : place + 2]
+def _leave_out_folders(arguments: Sequence[str]) -> list[str]:
+    """Without `FOLDERS`: where files were on that machine changes no figure."""
+    kept = [argument for argument in arguments if not argument.startswith(tuple(f"{name}=" for name in FOLDERS))]
+    for name in FOLDERS:
+        if name in kept:
+            place = kept.index(name)
+            del kept[place : place + 2]
     return kept
 
 

@@ -23,6 +23,7 @@ from swiftdiffusion.controlnets.shelf import MEBIBYTE, Shelf
 from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.denoising.timeline import Timeline
 from swiftdiffusion.engines.session import Session
+from swiftdiffusion.placement import send
 
 HERE = "lane"  # in place of a transport
 
@@ -108,8 +109,8 @@ class ResidentAttachment:
 
     def _open(self) -> Session:
         form = self._subject.form
-        image = torch.from_numpy(self._image.result()).to(form.device).to(form.dtype)
-        timestep, prompts = self._subject.timesteps[0].to(form.device), self._conditioning.to(form.device)
+        image = send(torch.from_numpy(self._image.result()), form.device).to(form.dtype)
+        timestep, prompts = send(self._subject.timesteps[0], form.device), self._conditioning.to(form.device)
         self._session = self._controlnet.open(timestep, prompts, image, self._timeline)
         return self._session
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from swiftdiffusion.networks.unet import Encoder
-from swiftdiffusion.placement import Placement
+from swiftdiffusion.placement import Placement, send
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Conditioning:
 
     def to(self, device: torch.device) -> Conditioning:
         """The same on a device."""
-        return Conditioning(self.prompt_embeds.to(device), self.pooled.to(device), self.time_ids.to(device))
+        return Conditioning(send(self.prompt_embeds, device), send(self.pooled, device), send(self.time_ids, device))
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,7 @@ def measure_system(
             with deployment.serve(system, progress) as served:
                 for add_ons, steps in rows:
                     progress.update(f"{add_ons}, {steps} steps")
+                    progress.pulse()
                     row = describe_row(system, add_ons, steps, deployment.describe(system))
                     try:
                         memory.restart()

@@ -9,7 +9,7 @@ from PIL import Image
 from benchmarks.bars import Bar, format_bars
 from benchmarks.chart import draw_chart
 from benchmarks.grid.rows import Row
-from benchmarks.serving.systems import BEST, LABELS, OURS, STOCK
+from benchmarks.serving.systems import BEST, LABELS, OURS, PUBLISHED, STOCK
 from benchmarks.table import format_table
 
 HEADER = ("steps, add-ons", "system", "models on", "GPUs at work", "requests", "mean, s", "p50", "p95", "p99",
@@ -39,10 +39,15 @@ def format_outside(rows: Sequence[Row]) -> list[str]:
 
 
 def order(rows: Sequence[Row]) -> list[Row]:
-    """Most steps first, then as the rows came, the systems of one configuration together."""
-    places = {row["add_ons"]: place for place, row in reversed([*enumerate(rows)])}
-    systems = list(LABELS)
-    return sorted(rows, key=lambda row: (-row["steps"], places[row["add_ons"]], systems.index(row["system"])))
+    """Most steps first, then as published, the others behind; the systems of one configuration together."""
+    published, systems = [*map(str, PUBLISHED)], list(LABELS)
+
+    def find_place(row: Row) -> tuple[int, int, str, int, str]:
+        add_ons = row["add_ons"]
+        place = published.index(add_ons) if add_ons in published else len(published)
+        return -row["steps"], place, add_ons, systems.index(row["system"]), row["layout"]
+
+    return sorted(rows, key=find_place)
 
 
 def draw_rows(rows: Sequence[Row], checkpoint: str) -> Image.Image:

@@ -157,6 +157,7 @@ def measure_service(
         list(islice(drawn, count)) for count in (options.unloaded, *[options.requests] * len(options.loads))
     )
     progress.update(f"service {service}, one by one")
+    progress.pulse()
     warming = choose_warm_up([*first, *chain(*others)])
     # stock makes nothing for a kind of request, and takes seconds for each
     warm_up = ask_in_turn(server.grpc_url, model, warming[:1] if system == STOCK else warming)
@@ -174,6 +175,7 @@ def measure_service(
             continue
         rate = load / statistics.fmean(answered)
         progress.update(f"service {service}, {60 * rate:.1f} a minute")
+        progress.pulse()
         before = read_queueing(server, model)
         arrivals = draw_arrivals(rate, options.requests)
         replies = send_open_loop(server.grpc_url, model, requests, arrivals)

@@ -69,7 +69,8 @@ def test_a_table_is_markdown():
 def test_a_report_tells_what_it_was_made_with_and_replaces_the_last(tmp_path):
     report = describe_run("step", ["step", "--out", "a folder", "--size", "a b"])
     assert report["command"] == "scripts/benchmark step --size 'a b'"
-    assert describe_run("step", ["step", "--out=/tmp/x"])["command"] == "scripts/benchmark step"
+    for elsewhere in (["--out=/tmp/x"], ["--checkpoint-folder", "/tmp/x", "--out", "/tmp/y"]):
+        assert describe_run("step", ["step", *elsewhere])["command"] == "scripts/benchmark step"
     assert report["versions"]["torch"]
     assert report["machine"]["cores"] >= 1
     write_report({"old": True}, tmp_path / "step.json")
