@@ -23,10 +23,11 @@ from swiftdiffusion.adapters.tensor_block import Arrangement, TensorBlock
 from swiftdiffusion.adapters.weights import ScaledLora
 from swiftdiffusion.engines import make_engine
 from swiftdiffusion.networks.unet import load_unet
-from swiftdiffusion.placement import NetworkConfiguration, Placement
+from swiftdiffusion.placement import NetworkConfiguration, Placement, send
 from swiftdiffusion.unets import UNets
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+needs_two = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "build" / "shapes" / "weights"
 SETS = {
@@ -134,11 +135,51 @@ def test_a_patch_does_not_wait_for_the_device(bench: Bench) -> None:
     torch.cuda.synchronize()
 
 
+@pytest.mark.parametrize("gpus", [1, pytest.param(2, marks=needs_two)])
+def test_patches_made_of_arrays_have_the_bits_of_those_made_layer_by_layer(
+    gpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrices = {
+        name: tensor
+        for name, tensor in load_file(WEIGHTS / "loras" / "night.safetensors").items()
+        if name.startswith("unet.") and tensor.dim() == 2 and not any(side % 8 for side in tensor.shape)
+    }
+    pairs = {name.rpartition(".lora_")[0] for name in matrices if name.replace("lora_A", "lora_B") in matrices}
+    for number, factor in enumerate((1.0, -0.7)):
+        kept = {name: factor * tensor for name, tensor in matrices.items() if name.rpartition(".lora_")[0] in pairs}
+        save_file(kept, tmp_path / f"m{number}.safetensors")
+    placements = [Placement(torch.device(f"cuda:{gpu}"), torch.float16) for gpu in range(gpus)]
+    configuration = NetworkConfiguration(engine="cuda_graph")
+    ours, layer_by_layer = (UNets(WEIGHTS / "pipeline", configuration, placements) for _ in range(2))
+    patchers = [Patcher({"unet": unets.patched}, placements) for unets in (ours, layer_by_layer)]
+    monkeypatch.setattr(patchers[1], "_build_of_matrices", lambda loras: None)
+    loader = LoraLoader(FolderStore(tmp_path), Targets.read(WEIGHTS / "pipeline"), ("unet",), "cuda:0")
+    loras = [ScaledLora(loader.load(loader.inspect(f"m{number}").file).result(60), 0.8) for number in range(2)]
+    assert patchers[0]._build_of_matrices(loras) is not None
+    for wanted in (loras[:1], loras, loras[1:], [], loras[::-1]):
+        for patcher in patchers:
+            patcher.apply(wanted)
+        for one, other in zip(ours.patched, layer_by_layer.patched, strict=True):
+            for name, weight in one.parameters().items():
+                assert torch.equal(weight, other.parameters()[name]), name
+    loader.close()
+
+
+def test_what_is_sent_is_not_waited_for() -> None:
+    picture = torch.randint(256, (1024, 1024, 3), dtype=torch.uint8)
+    send(picture, torch.device("cuda:0"))  # allocates what it needs
+    torch.cuda.synchronize()
+    torch.cuda._sleep(500_000_000)  # a quarter of a second of the device's time
+    marker = torch.cuda.Event()
+    marker.record()
+    sent = send(picture, torch.device("cuda:0"))
+    assert not marker.query(), "the host waited"
+    assert torch.equal(sent.cpu(), picture)
+
+
 TWIN_SETS = SETS | {"DoRA": (["dora"], [0.8]), "DoRA+A": (["dora", "night"], [0.6, 0.5])}
 GPUS = [torch.device("cuda:0"), torch.device("cuda:1")]
 CYCLES = 20_000_000  # about 10 ms of a GPU's time
-
-needs_two = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 
 
 @pytest.fixture
