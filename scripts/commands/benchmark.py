@@ -5,6 +5,7 @@ from types import ModuleType
 
 from benchmarks.controlnets import command as controlnets
 from benchmarks.grid import command as grid
+from benchmarks.hold import command as hold
 from benchmarks.loras import command as loras
 from benchmarks.page import command as page
 from benchmarks.quality import command as quality
@@ -26,6 +27,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "grid": grid,
     "trace": trace,
     "quality": quality,
+    "hold": hold,
     "page": page,
 }
 

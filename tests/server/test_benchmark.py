@@ -1,11 +1,17 @@
 """Benchmarks with their processes and servers, on the small checkpoint; their parts are in `tests/unit/benchmarks`."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 from PIL import Image
 
 from benchmarks.grid.command import TRACED
 from commands.benchmark import parse_options, work
+from launch.paths import CHECKOUT
 
 
 def test_one_system_that_fails_leaves_the_others_measured(tmp_path, capsys):
@@ -38,6 +44,32 @@ def test_every_system_is_served_and_measured(tmp_path, capsys):
     assert report["bars"]["speed_up_1/1_stock"]["figure"] is None, "promised at 50 steps on SDXL"
     assert work(parse_options(["grid", *options, "--resume", "--row-timeout", "0"])) == 0, "all is there already"
     assert "| 2, 1/1 " in capsys.readouterr().out
+
+
+def test_a_server_that_is_held_is_measured_again_and_again(tmp_path):
+    folders = ["--out", str(tmp_path), "--checkpoint-folder", str(tmp_path / "shapes")]
+    with (tmp_path / "hold.log").open("wb") as log:
+        holding = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks", "hold", "stock", *folders],
+            env={**os.environ, "PYTHONPATH": str(CHECKOUT / "scripts")}, stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 240
+        while not (tmp_path / "held-stock.json").exists():
+            assert holding.poll() is None, (tmp_path / "hold.log").read_text()
+            assert time.monotonic() < deadline, "it is not ready"
+            time.sleep(0.2)
+        options = [*folders, "--held", "--systems", "stock", "--steps", "2", "--requests", "2", "--resume"]
+        for loras in (1, 2):
+            assert work(parse_options(["grid", *options, "--configurations", f"0/{loras}", "--warm-up", "0"])) == 0
+        trace = ["--services", "B", "--loads", "0.8", "--unloaded", "2", "--adapters", "3", "--timelines"]
+        assert work(parse_options(["trace", *options, *trace])) == 0
+    finally:
+        holding.send_signal(signal.SIGTERM)
+        assert holding.wait(60) == 128 + signal.SIGTERM
+    assert len(json.loads((tmp_path / "grid.json").read_text())["rows"]) == 2
+    assert len(json.loads((tmp_path / "trace.json").read_text())["rows"]) == 2
+    assert not (tmp_path / "held-stock.json").exists()
 
 
 def test_production_like_load_and_a_timeline(tmp_path, capsys):

@@ -16,8 +16,9 @@ from launch.progress import Progress
 
 if TYPE_CHECKING:
     from benchmarks.runs import GrowingReport, Row
-    from benchmarks.serving.deployment import Deployment, Served
+    from benchmarks.serving.deployment import Deployment
     from benchmarks.serving.memory import MemoryWatch
+    from benchmarks.serving.served import Served
 
 DESCRIPTION = """\
 Serve a checkpoint with tritonserver, by this project, by stock diffusers and by diffusers at its best, one after the
@@ -144,9 +145,9 @@ def measure_row(
     drawn = draw_grid_requests(deployment.checkpoint, served.adapters, add_ons, steps, options.output_format)
     chosen = list(islice(drawn, options.warm_up + requests))
     with served.adapters.kept_cold() if options.cold_files else nullcontext():
-        answered = measure_load(served.server.http_url, MODELS[system], chosen, options.row_timeout)[options.warm_up :]
-    row = summarise(answered, served.repository.count_gpus(chosen[0].get("controlnets", [])))
+        answered = measure_load(served.http_url, MODELS[system], chosen, options.row_timeout)[options.warm_up :]
+    row = summarise(answered, served.count_gpus(chosen[0].get("controlnets", [])))
     row |= {"cold_files": options.cold_files, "output_format": options.output_format}
     if system == OURS:
-        row["outside"] = measure_outside(served.server, list(islice(drawn, TRACED)), answered)
+        row["outside"] = measure_outside(served.grpc_url, list(islice(drawn, TRACED)), answered)
     return row

@@ -16,7 +16,6 @@ from benchmarks.serving.client import ask_in_turn
 from benchmarks.serving.load import Answered
 from benchmarks.serving.systems import MODELS, OURS, Request
 from launch.problems import LaunchError
-from launch.server import Server
 from swiftdiffusion.denoising.stopwatch import HOST, REQUEST
 
 # Spans of what the request is for. "loras" is the patch. Those of the other models are whole calls as these see them:
@@ -30,11 +29,11 @@ the lane that no stage covers."""
 Spans = Sequence[tuple[float, float]]
 
 
-def measure_outside(server: Server, requests: list[Request], answered: Sequence[Answered]) -> dict[str, Any]:
+def measure_outside(grpc_url: str, requests: list[Request], answered: Sequence[Answered]) -> dict[str, Any]:
     """Ask for the spans of some requests, and average.
 
     Args:
-        server: serves our system.
+        grpc_url: of our system's server.
         requests: to be traced.
         answered: others of the same kind, which were not.
 
@@ -42,7 +41,7 @@ def measure_outside(server: Server, requests: list[Request], answered: Sequence[
         `share` of the client's time in which no network ran anywhere, `seconds` of it, these by the stage of the lane
         that they are in (`parts`), and how many were traced. Raises LaunchError where a request fails.
     """
-    replies = ask_in_turn(server.grpc_url, MODELS[OURS], [{**request, "trace": [True]} for request in requests])
+    replies = ask_in_turn(grpc_url, MODELS[OURS], [{**request, "trace": [True]} for request in requests])
     for reply in replies:
         if reply.failure:
             raise LaunchError(f"a traced request failed: {reply.failure}")

@@ -88,11 +88,11 @@ class FreshAdapters:
     """
 
     def __init__(self, files: tuple[Path, ...], folder: Path) -> None:
-        """Make the store's folder, which must not be there."""
-        folder.mkdir()
+        """Make the store's folder, or go on with one that is there."""
+        folder.mkdir(exist_ok=True)
         self.folder = folder
         self._files = files
-        self._count = 0
+        self._count = sum(1 for _ in folder.iterdir())
 
     def take(self, count: int) -> list[str]:
         """So many names that nobody has asked for, of different files."""

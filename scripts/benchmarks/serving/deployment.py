@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.serving.checkpoints import FreshAdapters, prepare_checkpoint
+from benchmarks.serving.checkpoints import FreshAdapters, ServedCheckpoint, prepare_checkpoint
+from benchmarks.serving.held import find_held
 from benchmarks.serving.repositories import SystemRepository, Tuning, place_ours, write_diffusers, write_ours
+from benchmarks.serving.served import Served
 from benchmarks.serving.systems import BEST, OURS, name_layout
 from launch.paths import LOGS, OUTPUTS
 from launch.ports import choose_free_ports
@@ -50,13 +51,45 @@ def serve_repository(
         yield server
 
 
-@dataclass(frozen=True)
-class Served:
-    """A system while it is served."""
+@contextmanager
+def serve_written(
+    checkpoint: ServedCheckpoint,
+    system: str,
+    write: Callable[[Path, FreshAdapters], SystemRepository],
+    progress: Progress,
+) -> Iterator[Served]:
+    """Serve what `write` puts into a folder, with a store of LoRAs; raises LaunchError if it does not start."""
+    # of this call alone, so that others can measure at the same time
+    with tempfile.TemporaryDirectory(prefix=f"benchmark-{system}-") as scratch:
+        adapters = FreshAdapters(checkpoint.lora_files, Path(scratch) / "adapters")
+        repository = write(Path(scratch), adapters)
+        with serve_repository(repository, system, progress) as server:
+            yield Served(server.http_url, server.grpc_url, adapters, repository.count_gpus)
 
-    server: Server
-    repository: SystemRepository
-    adapters: FreshAdapters  # the store that it was started with
+
+def choose_checkpoint(options: argparse.Namespace, progress: Progress) -> ServedCheckpoint:
+    """What `add_checkpoint_options` names, written if need be; raises LaunchError for what cannot be served here."""
+    on_gpu = torch.cuda.is_available()
+    name = options.checkpoint or ("sdxl" if on_gpu else "shapes")
+    if name == "sdxl" and not on_gpu:
+        raise LaunchError("--checkpoint is 'sdxl', which takes a GPU; allowed here: shapes")
+    folder: Path = (options.checkpoint_folder or OUTPUTS / "benchmark" / name).absolute()
+    return prepare_checkpoint(name, folder, progress)
+
+
+@contextmanager
+def serve_diffusers(
+    checkpoint: ServedCheckpoint, system: str, options: argparse.Namespace, progress: Progress
+) -> Iterator[Served]:
+    """Serve `stock` or `best`; raises LaunchError if it does not start."""
+    compiles = system == BEST and (options.compile or (torch.cuda.is_available() and not options.no_compile))
+
+    def write(folder: Path, adapters: FreshAdapters) -> SystemRepository:
+        adapters.take(SLOTS)
+        return write_diffusers(checkpoint, adapters.folder, folder, system, compiles)
+
+    with serve_written(checkpoint, system, write, progress) as served:
+        yield served
 
 
 class Deployment:
@@ -64,14 +97,8 @@ class Deployment:
 
     def __init__(self, options: argparse.Namespace, progress: Progress) -> None:
         """Write the checkpoint if need be; raises LaunchError for what this machine cannot serve."""
-        on_gpu = torch.cuda.is_available()
-        name = options.checkpoint or ("sdxl" if on_gpu else "shapes")
-        if name == "sdxl" and not on_gpu:
-            raise LaunchError("--checkpoint is 'sdxl', which takes a GPU; allowed here: shapes")
-        folder: Path = (options.checkpoint_folder or OUTPUTS / "benchmark" / name).absolute()
         self._options = options
-        self._compiles = options.compile or (on_gpu and not options.no_compile)
-        self.checkpoint = prepare_checkpoint(name, folder, progress)
+        self.checkpoint = choose_checkpoint(options, progress)
         self.tuning = Tuning(lane=dict(options.lane))
         gpus = find_gpus()[: options.gpus]
         try:
@@ -99,19 +126,20 @@ class Deployment:
 
     @contextmanager
     def serve(self, system: str, progress: Progress) -> Iterator[Served]:
-        """Serve a system on free ports; raises LaunchError with what the log says if it does not start."""
-        # of this call alone, so that others can measure at the same time
-        with tempfile.TemporaryDirectory(prefix=f"benchmark-{system}-") as scratch:
-            adapters = FreshAdapters(self.checkpoint.lora_files, Path(scratch) / "adapters")
-            repository = self._write(system, Path(scratch), adapters, progress)
-            with serve_repository(repository, system, progress) as server:
-                yield Served(server, repository, adapters)
+        """Serve a system on free ports, or find the server that is held.
 
-    def _write(self, system: str, folder: Path, adapters: FreshAdapters, progress: Progress) -> SystemRepository:
-        if system != OURS:
-            adapters.take(SLOTS)
-            compiles = system == BEST and self._compiles
-            return write_diffusers(self.checkpoint, adapters.folder, folder, system, compiles)
-        return write_ours(
-            self.checkpoint, adapters.folder, folder, self._options.engine, self._placement, self.tuning, progress
-        )
+        Raises LaunchError with what the log says if it does not start, and where none is held that should be.
+        """
+        if system != OURS and self._options.held:
+            yield find_held(self._options.out, system, self.checkpoint)
+        elif system != OURS:
+            with serve_diffusers(self.checkpoint, system, self._options, progress) as served:
+                yield served
+        else:
+            engine, placement = self._options.engine, self._placement
+
+            def write(folder: Path, adapters: FreshAdapters) -> SystemRepository:
+                return write_ours(self.checkpoint, adapters.folder, folder, engine, placement, self.tuning, progress)
+
+            with serve_written(self.checkpoint, system, write, progress) as served:
+                yield served

@@ -9,8 +9,8 @@ from benchmarks.serving.systems import LABELS
 from launch.paths import OUTPUTS
 
 
-def add_serving_options(parser: argparse.ArgumentParser) -> None:
-    """Add what every benchmark of servers takes."""
+def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
+    """Add what is served, where files are, and whether diffusers at its best compiles."""
     parser.add_argument(
         "--out", type=Path, default=OUTPUTS / "benchmark", metavar="FOLDER", help="default: outputs/benchmark"
     )
@@ -22,12 +22,22 @@ def add_serving_options(parser: argparse.ArgumentParser) -> None:
         help="where it is written if it is not there (default: outputs/benchmark/<checkpoint>)",
     )
     parser.add_argument(
-        "--systems", nargs="+", choices=LABELS, default=list(LABELS), metavar="SYSTEM", help="default: ours stock best"
-    )
-    parser.add_argument(
         "--no-compile", action="store_true", help="`best` without torch.compile, which takes minutes, as without a GPU"
     )
     parser.add_argument("--compile", action="store_true", help="`best` with torch.compile also without a GPU")
+
+
+def add_serving_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every benchmark of servers takes."""
+    add_checkpoint_options(parser)
+    parser.add_argument(
+        "--systems", nargs="+", choices=LABELS, default=list(LABELS), metavar="SYSTEM", help="default: ours stock best"
+    )
+    parser.add_argument(
+        "--held",
+        action="store_true",
+        help="diffusers' servers are those that `scripts/benchmark hold` keeps, with the same --out",
+    )
     parser.add_argument("--engine", default="auto", help="ours, as the models' parameter (default: auto)")
     parser.add_argument(
         "--gpus", type=_read_count, metavar="N", help="ours, how many GPUs it may use (default: all that there are)"

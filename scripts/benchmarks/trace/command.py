@@ -20,8 +20,8 @@ from launch.progress import Progress
 if TYPE_CHECKING:
     from benchmarks.runs import GrowingReport
     from benchmarks.serving.checkpoints import ServedCheckpoint
-    from benchmarks.serving.deployment import Deployment, Served
-    from launch.server import Server
+    from benchmarks.serving.deployment import Deployment
+    from benchmarks.serving.served import Served
 
 DESCRIPTION = """\
 Send each system requests with the add-ons of production (the shares of ControlNets and LoRAs of two services, their
@@ -115,7 +115,7 @@ def measure_system(
         with deployment.serve(system, progress) as served:
             names = served.adapters.take(options.adapters)
             for service in wanted:
-                measure_service(system, service, names, options, deployment, served.server, report, progress)
+                measure_service(system, service, names, options, deployment, served, report, progress)
             for add_ons in timelines:
                 write_timeline(add_ons, options, deployment, served)
     except LaunchError as problem:
@@ -140,7 +140,7 @@ def measure_service(
     names: list[str],
     options: argparse.Namespace,
     deployment: Deployment,
-    server: Server,
+    served: Served,
     report: GrowingReport,
     progress: Progress,
 ) -> None:
@@ -160,10 +160,10 @@ def measure_service(
     progress.pulse()
     warming = choose_warm_up([*first, *chain(*others)])
     # stock makes nothing for a kind of request, and takes seconds for each
-    warm_up = ask_in_turn(server.grpc_url, model, warming[:1] if system == STOCK else warming)
+    warm_up = ask_in_turn(served.grpc_url, model, warming[:1] if system == STOCK else warming)
     if failure := next((reply.failure for reply in warm_up if reply.failure), None):
         raise LaunchError(failure)
-    alone = ask_in_turn(server.grpc_url, model, first)
+    alone = ask_in_turn(served.grpc_url, model, first)
     place = deployment.describe(system)
     report.add({**describe_row(system, service, UNLOADED, options.steps, place), **summarise(alone, None, None)})
     answered = [reply.seconds for reply in alone if not reply.failure]
@@ -176,10 +176,10 @@ def measure_service(
         rate = load / statistics.fmean(answered)
         progress.update(f"service {service}, {60 * rate:.1f} a minute")
         progress.pulse()
-        before = read_queueing(server, model)
+        before = read_queueing(served.http_url, model)
         arrivals = draw_arrivals(rate, options.requests)
-        replies = send_open_loop(server.grpc_url, model, requests, arrivals)
-        queued = read_queueing(server, model).since(before)
+        replies = send_open_loop(served.grpc_url, model, requests, arrivals)
+        queued = read_queueing(served.http_url, model).since(before)
         report.add({**row, **summarise(replies, rate, queued)})
 
 
@@ -224,7 +224,7 @@ def write_timeline(add_ons: AddOns, options: argparse.Namespace, deployment: Dep
 
     drawn = draw_grid_requests(deployment.checkpoint, served.adapters, add_ons, options.steps, options.output_format)
     first, second = islice(drawn, 2)
-    *_, reply = ask_in_turn(served.server.grpc_url, MODELS[OURS], [first, {**second, "trace": [True]}])
+    *_, reply = ask_in_turn(served.grpc_url, MODELS[OURS], [first, {**second, "trace": [True]}])
     if reply.failure:
         raise LaunchError(f"the traced request failed: {reply.failure}")
     layout = deployment.describe(OURS)["layout"]

@@ -13,7 +13,6 @@ from tritonclient.grpc.aio import InferenceServerClient
 
 from benchmarks.serving.client import Reply, ask
 from benchmarks.serving.systems import Request
-from launch.server import Server
 
 ANSWER_S = 10.0
 
@@ -54,9 +53,9 @@ def send_open_loop(url: str, model: str, requests: Sequence[Request], arrivals: 
     return asyncio.run(run())
 
 
-def read_queueing(server: Server, model: str) -> Queueing:
+def read_queueing(http_url: str, model: str) -> Queueing:
     """What Triton's statistics say of a model's queue up to now."""
-    url = f"http://{server.http_url}/v2/models/{model}/stats"
+    url = f"http://{http_url}/v2/models/{model}/stats"
     with urllib.request.urlopen(url, timeout=ANSWER_S) as answer:
         (stats,) = json.load(answer)["model_stats"]
     queue = stats["inference_stats"]["queue"]

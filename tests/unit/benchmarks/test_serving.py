@@ -24,11 +24,13 @@ from benchmarks.serving.checkpoints import (
 )
 from benchmarks.serving.client import DATA_TYPES
 from benchmarks.serving.deployment import Deployment
+from benchmarks.serving.held import announced, find_held
 from benchmarks.serving.load import format_input_data, read_export
 from benchmarks.serving.memory import MemoryWatch
 from benchmarks.serving.pipelines.hot_swapping import HotSwappingDiffusers
 from benchmarks.serving.pipelines.stock import StockDiffusers
 from benchmarks.serving.repositories import SystemRepository, Tuning, write_diffusers, write_ours
+from benchmarks.serving.served import Served
 from benchmarks.serving.systems import BEST, OURS, PUBLISHED, STOCK, AddOns
 from commands.benchmark import parse_options
 from launch.problems import LaunchError
@@ -210,6 +212,20 @@ def test_swapped_loras_draw_as_loaded_ones(pipelines, loras, controlnets):
 def test_a_scale_that_cannot_be_swapped_is_refused(pipelines):
     with pytest.raises(InvalidArgument, match="at scale 1"):
         pipelines[1].draw(parse(["lora000"], [], 0.5), Stopwatch())
+
+
+def test_a_server_that_is_not_held_is_not_measured(tmp_path):
+    with pytest.raises(LaunchError, match=r"held-stock.json: start `scripts/benchmark hold stock`"):
+        find_held(tmp_path, STOCK, CHECKPOINT)
+    served = Served("127.0.0.1:9", "127.0.0.1:9", FreshAdapters(FILES, tmp_path / "fresh"))
+    with announced(tmp_path, STOCK, CHECKPOINT, served), pytest.raises(LaunchError, match="does not answer"):
+        find_held(tmp_path, STOCK, CHECKPOINT)
+    assert not (tmp_path / "held-stock.json").exists()
+
+
+def test_a_store_that_is_there_has_further_names(tmp_path):
+    first = FreshAdapters(FILES, tmp_path / "fresh").take(2)
+    assert not {*first} & {*FreshAdapters(FILES, tmp_path / "fresh").take(2)}
 
 
 def test_memory_peaks_are_kept_until_restarted(tmp_path, monkeypatch):

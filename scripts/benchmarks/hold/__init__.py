@@ -1,0 +1,1 @@
+"""`scripts/benchmark hold`: a server for other calls to measure."""

@@ -1,0 +1,62 @@
+"""A server that one call holds and others measure, as a file in their folder tells them."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.serving.checkpoints import FreshAdapters, ServedCheckpoint
+from benchmarks.serving.served import Served
+from launch.problems import LaunchError
+
+ANSWER_S = 5.0
+
+
+@contextmanager
+def announced(out: Path, system: str, checkpoint: ServedCheckpoint, served: Served) -> Iterator[None]:
+    """Tell others of a server while the block lasts."""
+    file = _name_file(out, system)
+    out.mkdir(parents=True, exist_ok=True)
+    told = {
+        "checkpoint": checkpoint.name,
+        "http_url": served.http_url,
+        "grpc_url": served.grpc_url,
+        "adapters": str(served.adapters.folder),
+    }
+    file.write_text(json.dumps(told, indent=2) + "\n")
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def find_held(out: Path, system: str, checkpoint: ServedCheckpoint) -> Served:
+    """The server that is told of; raises LaunchError where there is none, or of another checkpoint."""
+    file = _name_file(out, system)
+    if not file.exists():
+        raise LaunchError(
+            f"--held, but there is no {file}: start `scripts/benchmark hold {system}` with the same --out."
+        )
+    told = json.loads(file.read_text())
+    if not is_ready(told["http_url"]):
+        raise LaunchError(f"--held, but the server of {file} does not answer: start `scripts/benchmark hold {system}`.")
+    if told["checkpoint"] != checkpoint.name:
+        raise LaunchError(f"--held, but the server of {file} serves {told['checkpoint']}, not {checkpoint.name}.")
+    adapters = FreshAdapters(checkpoint.lora_files, Path(told["adapters"]))
+    return Served(told["http_url"], told["grpc_url"], adapters)
+
+
+def is_ready(http_url: str) -> bool:
+    """Whether a server answers that its models are loaded."""
+    try:
+        with urllib.request.urlopen(f"http://{http_url}/v2/health/ready", timeout=ANSWER_S) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def _name_file(out: Path, system: str) -> Path:
+    return out / f"held-{system}.json"
