@@ -77,7 +77,7 @@ class PendingLoras:
         return self.arrived
 
     def _is_settled(self) -> bool:
-        return self._failure is not None or len(self._arrived) == len(self._futures)
+        return self._failure is not None or len(self._arrived) == len(self.names)
 
     def _take_in(self, index: int, future: Future[LoraWeights]) -> None:
         seconds = time.monotonic() - self._started
@@ -95,4 +95,7 @@ class PendingLoras:
             self._failure = self._failure or failure
             if len(loras) > len(self._arrived):
                 self._arrived = loras
+            if len(self._seconds) == len(self.names):
+                # their callbacks hold this object: in a circle the LoRAs would stay until Python looks for such
+                self._futures = ()
             self._changed.notify_all()

@@ -1,8 +1,10 @@
 import errno
+import gc
 import json
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -129,6 +131,23 @@ def test_memory_is_bounded(tmp_path: Path, pipeline: Any, gate: Gate, make_loade
     for name in "abab" + "c" + "b" + "a":  # c drops a, so only the last a is read again
         loader.load(name).result(10)
     assert gate.count - before == 4
+
+
+def test_what_nobody_wants_any_more_is_gone_at_once(lora: Path, make_loader: MakeLoader) -> None:
+    """Not when Python next looks for circles: each is some hundred megabytes, on the host and on the GPU."""
+    loader = make_loader(cache_bytes=0)
+    gc.disable()
+    try:
+        pending = loader.begin(["ink"], [1.0], lambda loras: None)
+        (arrived,) = pending.wait(10)
+        weights = weakref.ref(arrived.weights)
+        del pending, arrived
+        deadline = time.monotonic() + 10
+        while weights() is not None:  # the thread that loaded it lets go of it last
+            assert time.monotonic() < deadline, "it waits for a collection"
+            time.sleep(0.001)
+    finally:
+        gc.enable()
 
 
 def test_threads_are_bounded(tmp_path: Path, pipeline: Any, gate: Gate, make_loader: MakeLoader) -> None:
