@@ -10,8 +10,8 @@ from typing import Any
 
 from benchmarks.bars import Bar
 from benchmarks.report import describe_run, write_report
-from benchmarks.turns import one_at_a_time
 from launch.problems import LaunchError
+from launch.turns import one_at_a_time
 
 Row = dict[str, Any]
 
@@ -78,6 +78,7 @@ class GrowingReport:
     @contextmanager
     def _changed(self) -> Iterator[None]:
         """Read what others have written, have it changed, and write it, while no other call does."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         with one_at_a_time(self._path.parent):
             self._read()
             yield

@@ -1,14 +1,12 @@
 """The virtual environment: the packages of the lock file, and this project, editable."""
 
-import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from launch.paths import CHECKOUT, LOCK_FILE, LOGS, PROJECT_FILE, shorten
 from launch.preflight import check_installation
 from launch.problems import LaunchError
 from launch.progress import Progress
+from launch.turns import one_at_a_time
 
 FOLDER_VARIABLE = "SWIFTDIFFUSION_VENV"
 DEFAULT_FOLDER = CHECKOUT / ".venv"
@@ -80,7 +79,8 @@ def ensure_environment(folder: Path, python: str | None) -> Environment:
     wanted = describe_interpreter(python) if python else None
     if environment.is_current(wanted):
         return environment
-    with _one_at_a_time():
+    # of two that start together one installs after the other
+    with one_at_a_time(LOCK_FILE, "waiting for another script that installs packages"):
         if not environment.is_current(wanted):
             _install(environment, wanted or _choose_interpreter(environment))
     return environment
@@ -147,15 +147,3 @@ def _hash_contents() -> str:
     # The checkout's place is part of it: an editable installation points there.
     parts = (LOCK_FILE.read_bytes(), PROJECT_FILE.read_bytes(), os.fsencode(CHECKOUT))
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
-
-
-@contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    """Let two scripts that start together install one after the other; the kernel drops a dead one's lock."""
-    with LOCK_FILE.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with Progress("waiting for another script that installs packages"):
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -109,7 +109,7 @@ class Server:
 
         Each line of the log is handed to `show`.
         """
-        while not self._is_ready():
+        while not is_ready(self.http_url):
             check_interrupts()
             if not self.is_running():
                 raise LaunchError(f"tritonserver did not start:\n{self.explain_failure()}")
@@ -226,16 +226,18 @@ class Server:
             f"--grpc-restricted-protocol=model-repository:{key}",
         ]
 
-    def _is_ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://{self.http_url}/v2/health/ready", timeout=ANSWER_SECONDS) as answer:
-                return answer.status == 200
-        except OSError:  # not listening yet, or 4xx while a model loads
-            return False
-
     def _client_host(self) -> str:
         host = EVERY_ADDRESS.get(self.settings.host, self.settings.host)
         return f"[{host}]" if ":" in host else host
+
+
+def is_ready(http_url: str) -> bool:
+    """Whether the server at this host and port answers that all of its models are loaded."""
+    try:
+        with urllib.request.urlopen(f"http://{http_url}/v2/health/ready", timeout=ANSWER_SECONDS) as answer:
+            return answer.status == 200
+    except OSError:  # not listening yet, or 4xx while a model loads
+        return False
 
 
 def _make_variables(library_folder: Path | None) -> dict[str, str]:

@@ -47,10 +47,12 @@ class Launch:
 
 
 class LaunchedPatch:
-    """Launches of `patch_tile`, and the tensors that they read, which live as long."""
+    """Launches of `patch_tile`, and all that their tables point to, which lives as long."""
 
-    def __init__(self, launches: Sequence[Launch]) -> None:
+    def __init__(self, launches: Sequence[Launch], weights: object) -> None:
+        """Args: the launches, and whatever holds the weights, live and pristine."""
         self._launches = launches
+        self._weights = weights
         # made on one stream and read on another: the allocator must know before it hands their memory on
         parts = (part for launch in launches for part in launch.list_tensors())
         self._read = list({part.untyped_storage().data_ptr(): part for part in parts if part.is_cuda}.values())
@@ -74,8 +76,7 @@ class GroupedPatch(LaunchedPatch):
         for patch in patches:
             layer = Layer(patch)
             groups[layer.kind].append(layer)
-        self._layers = groups  # what the tables point to must live
-        super().__init__([_launch(kind, layers, tiling) for kind, layers in groups.items()])
+        super().__init__([_launch(kind, layers, tiling) for kind, layers in groups.items()], groups)
 
 
 def _launch(kind: Kind, layers: Sequence[Layer], tiling: Tiling) -> Launch:

@@ -1,7 +1,7 @@
 """Patches of plain matrices by LoRAs in one block each: their tables are made of arrays, not layer by layer.
 
 While LoRAs arrive a lane denoises, and both share the interpreter: to describe SDXL's 560 attention projections one by
-one takes it 8 ms a LoRA and GPU on a quick host, twice that on others, and as tables a tenth of a millisecond.
+one takes it 8 ms a LoRA and GPU on a quick host, twice that on others, and as tables half a millisecond.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class MatrixWeights:
     def __init__(self, weights: Sequence[tuple[Tensor, Tensor]], tiling: Tiling = TILING) -> None:
         """Args: live and pristine weights, as `fit` has them, and the kernel's tiling."""
         layers = [Layer(WeightPatch(live, pristine)) for live, pristine in weights]
-        self._weights = weights  # what the table points to must live
+        self._weights = weights
         self._tiling = tiling
         self._rows = np.array([layer.describe(0) for layer in layers], np.int64)
         self._tiles = cut(tuple(tuple(layer.live.shape) for layer in layers), tiling, layers[0].live.device)
@@ -66,7 +66,8 @@ class MatrixWeights:
             upload(terms, device),
             upload(scales[order].astype(np.float32), device),
         )
-        return LaunchedPatch([Launch(kind, tables, [lora.block for lora in loras], self._tiling)])
+        launch = Launch(kind, tables, [lora.block for lora in loras], self._tiling)
+        return LaunchedPatch([launch], self._weights)
 
 
 def _describe_terms(lora: FactorTable) -> NDArray[np.int64]:

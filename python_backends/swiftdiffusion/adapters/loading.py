@@ -75,7 +75,7 @@ class LoraLoader:
         self._cache: ByteBoundedCache[AdapterFile, LoraWeights] = ByteBoundedCache(cache_bytes)
         self._layouts = Layouts(targets, LAYOUTS_KEPT)
         self._read_layout = lru_cache(maxsize=LAYOUTS_KEPT)(self._read_layout_uncached)
-        self._plan = lru_cache(maxsize=PLANS_KEPT)(lambda header, layout: LoraPlan(header, layout, tuple(networks)))
+        self._plan = lru_cache(maxsize=PLANS_KEPT)(lambda header, layout: LoraPlan(header, layout, networks))
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="lora-loader")
         self._lock = threading.Lock()
         self._loading: dict[AdapterFile, Future[LoraWeights]] = {}

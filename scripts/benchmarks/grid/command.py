@@ -29,7 +29,7 @@ it has are kept, so that several calls fill one file. grid.png is drawn at the e
 """
 
 
-TRACED = 3  # requests of a row whose spans are asked for, after those that are timed
+TRACED = 5  # requests of a row whose spans are asked for, after those that are timed
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

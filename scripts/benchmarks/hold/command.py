@@ -33,7 +33,8 @@ def work(options: argparse.Namespace) -> int:
     from benchmarks.serving.checkpoints import draw_grid_requests
     from benchmarks.serving.client import ask_in_turn
     from benchmarks.serving.deployment import choose_checkpoint, serve_diffusers
-    from benchmarks.serving.held import announced, is_ready
+    from benchmarks.serving.held import announced
+    from launch.server import is_ready
 
     system: str = options.system
     with Progress(f"serving {LABELS[system]}") as progress:

@@ -15,10 +15,10 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from benchmarks.serving.systems import AddOns, Request
-from benchmarks.turns import one_at_a_time
 from launch.children import run_quietly
 from launch.paths import CHECKOUT, LOGS
 from launch.progress import Progress
+from launch.turns import one_at_a_time
 from swiftdiffusion.daemon_threads import repeated
 
 CHECKPOINTS = ("sdxl", "shapes")
@@ -46,15 +46,16 @@ def prepare_checkpoint(name: str, folder: Path, progress: Progress) -> ServedChe
     `sdxl` has SDXL's real configuration with random weights: about 15 GB, written once; raises
     LaunchError if that fails.
     """
-    with one_at_a_time(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    with one_at_a_time(folder, "waiting for another call that prepares the checkpoint"):
         return _prepare_shapes(folder) if name == "shapes" else _prepare_sdxl(folder, progress)
 
 
 def _prepare_sdxl(folder: Path, progress: Progress) -> ServedCheckpoint:
     if not (folder / "finished").exists():
         progress.update("writing SDXL with random weights")
-        for part in folder.iterdir():  # what was cut off
-            shutil.rmtree(part)
+        for part in ("pipeline", "controlnets", "loras"):  # what was cut off
+            shutil.rmtree(folder / part, ignore_errors=True)
         command = [sys.executable, "-m", "sdxl.random_checkpoint", "--out", str(folder), "--device", "cuda"]
         command += ["--controlnets", str(CONTROLNETS), "--loras", str(LORA_FILES)]
         run_quietly(command, LOGS / "random-checkpoint.log", progress, cwd=CHECKOUT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +10,7 @@ from pathlib import Path
 from benchmarks.serving.checkpoints import FreshAdapters, ServedCheckpoint
 from benchmarks.serving.served import Served
 from launch.problems import LaunchError
-
-ANSWER_S = 5.0
+from launch.server import is_ready
 
 
 @contextmanager
@@ -47,15 +45,6 @@ def find_held(out: Path, system: str, checkpoint: ServedCheckpoint) -> Served:
         raise LaunchError(f"--held, but the server of {file} serves {told['checkpoint']}, not {checkpoint.name}.")
     adapters = FreshAdapters(checkpoint.lora_files, Path(told["adapters"]))
     return Served(told["http_url"], told["grpc_url"], adapters)
-
-
-def is_ready(http_url: str) -> bool:
-    """Whether a server answers that its models are loaded."""
-    try:
-        with urllib.request.urlopen(f"http://{http_url}/v2/health/ready", timeout=ANSWER_S) as answer:
-            return answer.status == 200
-    except OSError:
-        return False
 
 
 def _name_file(out: Path, system: str) -> Path:

@@ -10,14 +10,16 @@ from types import TracebackType
 
 import torch
 
+from swiftdiffusion.placement import name_gpu
+
 PERIOD_MS = 200
 QUERY = ("nvidia-smi", "--query-gpu=index,memory.used", "--format=csv,noheader,nounits", f"--loop-ms={PERIOD_MS}")
 
 
 def list_visible_gpus() -> list[str]:
     """Those that torch sees, as nvidia-smi takes them, which does not look at CUDA_VISIBLE_DEVICES."""
-    uuids = [torch.cuda.get_device_properties(number).uuid for number in range(torch.cuda.device_count())]
-    return [f"GPU-{str(uuid).removeprefix('GPU-')}" for uuid in uuids]
+    names = [name_gpu(torch.device("cuda", number)) for number in range(torch.cuda.device_count())]
+    return [f"GPU-{name.removeprefix('GPU-')}" for name in names]
 
 
 class MemoryWatch:

@@ -21,6 +21,7 @@ from benchmarks.serving.checkpoints import (
     add_loras,
     draw_grid_requests,
     make_request,
+    prepare_checkpoint,
 )
 from benchmarks.serving.client import DATA_TYPES
 from benchmarks.serving.deployment import Deployment
@@ -246,3 +247,19 @@ def test_no_memory_is_told_where_there_is_no_gpu(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with MemoryWatch() as watch:
         assert watch.peaks_gb() is None
+
+
+def test_a_checkpoint_that_was_cut_off_is_written_anew_and_what_is_not_its_own_stays(tmp_path, monkeypatch):
+    def write(command, *_, **__):
+        assert not (tmp_path / "pipeline").exists(), "half of it was left"
+        for part in ("pipeline", "controlnets", "loras"):
+            (tmp_path / part).mkdir()
+
+    monkeypatch.setattr("benchmarks.serving.checkpoints.run_quietly", write)
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "mine").touch()
+    with Progress("preparing") as progress:
+        for _ in range(2):
+            assert prepare_checkpoint("sdxl", tmp_path, progress).pipeline == tmp_path / "pipeline"
+            monkeypatch.setattr("benchmarks.serving.checkpoints.run_quietly", lambda *_, **__: pytest.fail("again"))
+    assert (tmp_path / "mine").exists()
