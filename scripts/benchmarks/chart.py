@@ -25,7 +25,7 @@ def draw_chart(title: str, subtitle: str, series: Sequence[str], panels: Mapping
     height_of_panel = max(_panel_height(groups, len(series)) for groups in panels.values())
     width = columns * (PANEL_WIDTH + MARGIN) + MARGIN
     places = _place_legend(series, width - MARGIN)
-    top = MARGIN + (3 + max(line for _, line in places)) * LINE + MARGIN
+    top = MARGIN + (3 + max((line for _, line in places), default=0)) * LINE + MARGIN
     pen = Pen(width, top + rows * (height_of_panel + MARGIN))
     pen.write(MARGIN, MARGIN, title, INK, 18)
     pen.write(MARGIN, MARGIN + LINE + 2, subtitle, FAINT, 12)

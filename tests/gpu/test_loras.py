@@ -177,6 +177,11 @@ def test_what_is_sent_is_not_waited_for() -> None:
     assert torch.equal(sent.cpu(), picture)
 
 
+def test_what_is_expanded_or_transposed_is_sent_whole() -> None:
+    for tensor in (torch.arange(6.0).expand(2, 6), torch.arange(6.0).view(2, 3).T):
+        assert torch.equal(send(tensor, torch.device("cuda:0")).cpu(), tensor)
+
+
 TWIN_SETS = SETS | {"DoRA": (["dora"], [0.8]), "DoRA+A": (["dora", "night"], [0.6, 0.5])}
 GPUS = [torch.device("cuda:0"), torch.device("cuda:1")]
 CYCLES = 20_000_000  # about 10 ms of a GPU's time

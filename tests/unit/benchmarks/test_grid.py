@@ -128,6 +128,8 @@ def test_bars_compare_the_best_rows():
 def test_nothing_measured_is_no_bar_met():
     assert {bar.met for bar in judge([]).values()} == {None}
     assert "not measured" in format_rows([], judge([]))
+    failed = {**describe_row(OURS, AddOns(3, 0), 50, PLACE), "failed": "a reason"}
+    assert draw_rows([failed], "sdxl").width > 400, "an empty chart, where each row failed"
 
 
 def begin(path, resume: bool, checkpoint: str = "shapes") -> GrowingReport:
