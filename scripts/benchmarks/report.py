@@ -51,6 +51,12 @@ def name_machine(machine: Mapping[str, Any]) -> str:
     return f"{name} (GPU {used} of them, {machine['cores']} of {machine['cores_in_all']} cores)" if used else name
 
 
+def name_host(machine: Mapping[str, Any]) -> str:
+    """The whole of a machine in few words, by which figures of like machines are told from those of others."""
+    gpus, cores = [gpu["name"] for gpu in machine["gpus"]], machine["cores_in_all"]
+    return f"{len(gpus)} {gpus[0]}, {cores} cores" if gpus else f"{machine['processor']}, {cores} cores"
+
+
 def write_report(report: Mapping[str, Any], path: Path) -> None:
     """Write the JSON file whole or not at all, so that a reader never finds half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)

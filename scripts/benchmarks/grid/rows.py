@@ -22,7 +22,7 @@ def describe_row(system: str, add_ons: AddOns, steps: int, deployment: Mapping[s
 
 def is_same(row: Row, other: Row) -> bool:
     """Whether both are about the same thing."""
-    return all(row[key] == other[key] for key in ("system", "add_ons", "steps", "layout", "lane"))
+    return all(row[key] == other[key] for key in ("system", "add_ons", "steps", "machine", "layout", "lane"))
 
 
 def summarise(answered: Sequence[Answered], gpus: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.report import describe_machine, name_host
 from benchmarks.serving.checkpoints import FreshAdapters, ServedCheckpoint, prepare_checkpoint
 from benchmarks.serving.held import find_held
 from benchmarks.serving.repositories import SystemRepository, Tuning, place_ours, write_diffusers, write_ours
@@ -100,6 +101,7 @@ class Deployment:
         self._options = options
         self.checkpoint = choose_checkpoint(options, progress)
         self.tuning = Tuning(lane=dict(options.lane))
+        self._machine = name_host(describe_machine())
         gpus = find_gpus()[: options.gpus]
         try:
             self._placement = place_ours(
@@ -112,17 +114,18 @@ class Deployment:
         """What tells a system's rows from those of another deployment of it.
 
         `layout` says how many GPUs its models are on (diffusers' pipelines know one), `lane` has our lane's parameters
-        and the name of its placement.
+        and the name of its placement, `machine` the GPUs and cores that there are: eager's time is the host's.
         """
+        here = {"machine": self._machine}
         if system != OURS:
-            return {"layout": name_layout(min(1, torch.cuda.device_count())), "lane": {}}
+            return {**here, "layout": name_layout(min(1, torch.cuda.device_count())), "lane": {}}
         placed = set(chain.from_iterable(self._placement.entries().values())) if self._placement else set()
         splits = 1 if "second_gpu" in self.tuning.lane and len(placed) == 1 else 0
         file = self._options.placement
         asked = {True: "split guidance", False: "whole guidance", None: ""}[self._options.split_guidance]
         placement = file.stem if file else asked
         lane = {**self.tuning.lane, **({"placement": placement} if placement else {})}
-        return {"layout": name_layout(len(placed) + splits), "lane": lane}
+        return {**here, "layout": name_layout(len(placed) + splits), "lane": lane}
 
     @contextmanager
     def serve(self, system: str, progress: Progress) -> Iterator[Served]:

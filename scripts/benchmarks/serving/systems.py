@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 OURS, STOCK, BEST = "ours", "stock", "best"
@@ -46,6 +47,12 @@ def read_add_ons(text: str) -> AddOns:
 def name_layout(gpus: int) -> str:
     """How rows and tables call so many GPUs that a system's models are on."""
     return {0: "no GPU", 1: "one GPU", 2: "two GPUs"}.get(gpus, f"{gpus} GPUs")
+
+
+def name_place(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """What a row's `Deployment.describe` says of GPUs; of the machine only where the rows are not all of one."""
+    several = len({other["machine"] for other in rows}) > 1
+    return f"{row['layout']} ({row['machine']})" if several else row["layout"]
 
 
 PUBLISHED = tuple(map(AddOns.parse, ("0/0", "1/0", "0/1", "1/1", "3/0", "2/2", "3/2")))

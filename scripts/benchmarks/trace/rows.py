@@ -22,7 +22,7 @@ def describe_row(system: str, service: str, load: float, steps: int, deployment:
 
 def is_same(row: Row, other: Row) -> bool:
     """Whether both are about the same thing."""
-    return all(row[key] == other[key] for key in ("system", "service", "load", "steps", "layout", "lane"))
+    return all(row[key] == other[key] for key in ("system", "service", "load", "steps", "machine", "layout", "lane"))
 
 
 def summarise(replies: Sequence[Reply], rate: float | None, queued_s: float | None) -> dict[str, Any]:
@@ -51,13 +51,13 @@ def summarise(replies: Sequence[Reply], rate: float | None, queued_s: float | No
     }
 
 
-def find_throughput(rows: Sequence[Row], system: str, service: str, layout: str) -> float | None:
+def find_throughput(rows: Sequence[Row], system: str, service: str, layout: str, machine: str) -> float | None:
     """The most pictures a minute at which p95 was at most `SLACK` times the unloaded one and nothing failed.
 
     Of the rates that were tried, so a lower limit; None where the unloaded row or any such rate is missing.
     """
-    wanted = (system, service, layout)
-    mine = [row for row in rows if (row["system"], row["service"], row["layout"]) == wanted and "p95_s" in row]
+    wanted = {"system": system, "service": service, "layout": layout, "machine": machine}
+    mine = [row for row in rows if wanted.items() <= row.items() and "p95_s" in row]
     unloaded = next((row["p95_s"] for row in mine if row["load"] == UNLOADED), None)
     if unloaded is None:
         return None

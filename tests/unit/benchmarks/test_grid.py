@@ -18,7 +18,7 @@ from benchmarks.serving.systems import BEST, OURS, STOCK, AddOns
 from commands.benchmark import parse_options, work
 from launch.problems import LaunchError
 
-PLACE = {"layout": "one GPU", "lane": {}}
+PLACE = {"machine": "2 NVIDIA H200, 32 cores", "layout": "one GPU", "lane": {}}
 
 
 def make_row(system: str, add_ons: str, mean_s: float, **others: Any) -> dict[str, Any]:
@@ -125,6 +125,15 @@ def test_bars_compare_the_best_rows():
     assert draw_rows(rows, "sdxl").width > 500
 
 
+def test_rows_of_several_machines_say_of_which():
+    here, there = make_row(STOCK, "0/0", 3.8), make_row(STOCK, "0/0", 4.9, machine="1 NVIDIA H200, 16 cores")
+    assert "diffusers, stock | one GPU | 1 |" in re.sub(" +", " ", format_rows([here], {}))
+    both = re.sub(" +", " ", format_rows([here, there], {}))
+    assert "| one GPU (2 NVIDIA H200, 32 cores) | 1 | 20 | 3.800 |" in both
+    assert "| one GPU (1 NVIDIA H200, 16 cores) | 1 | 20 | 4.900 |" in both
+    assert draw_rows([here, there], "sdxl").height > draw_rows([here], "sdxl").height, "a bar for each"
+
+
 def test_nothing_measured_is_no_bar_met():
     assert {bar.met for bar in judge([]).values()} == {None}
     assert "not measured" in format_rows([], judge([]))
@@ -146,7 +155,7 @@ def test_several_calls_fill_one_report(tmp_path):
     first.add({**describe_row(STOCK, AddOns(0, 0), 50, PLACE), "failed": "cut off"})
     second = begin(path, resume=True)
     assert second.has(describe_row(OURS, AddOns(0, 0), 50, PLACE))
-    for other in ({"lane": {"second_gpu": "cuda:1"}}, {"layout": "two GPUs"}):
+    for other in ({"lane": {"second_gpu": "cuda:1"}}, {"layout": "two GPUs"}, {"machine": "1 NVIDIA H200, 16 cores"}):
         assert not second.has(describe_row(OURS, AddOns(0, 0), 50, {**PLACE, **other}))
     assert not second.has(describe_row(STOCK, AddOns(0, 0), 50, PLACE)), "a failure is to be measured again"
     second.add(make_row(STOCK, "0/0", 2.0))

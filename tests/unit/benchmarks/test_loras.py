@@ -180,7 +180,9 @@ def test_plots_show_what_they_are_given() -> None:
     left, right = first[first[:, 1] < first[:, 1].mean()], first[first[:, 1] > first[:, 1].mean()]
     assert left[:, 0].mean() > right[:, 0].mean()
     assert not np.array_equal(first, second)
-    assert draw_quality(QUALITY).size == rising.size
+    longer = draw_lines("x", "step", {"a name that takes more room": [(0, 0.0), (10, 1.0)]}, (0, 1))
+    assert longer.width > rising.width
+    assert draw_quality(QUALITY).height == rising.height
 
 
 def parse(*arguments: str) -> argparse.Namespace:

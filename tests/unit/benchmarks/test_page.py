@@ -1,6 +1,7 @@
 """The page of results."""
 
 import json
+import re
 
 import pytest
 
@@ -12,6 +13,7 @@ from benchmarks.serving.systems import OURS, STOCK, AddOns
 from commands.benchmark import BENCHMARKS, parse_options, work
 from launch.problems import LaunchError
 
+TWO, ONE = "2 NVIDIA H200, 32 cores", "1 NVIDIA H200, 16 cores"
 RUN = {
     "date": "2026-01-02T03:04:05+00:00",
     "command": "scripts/benchmark grid --steps 50",
@@ -39,16 +41,19 @@ def test_what_is_missing_is_said_with_its_command(tmp_path):
 def test_measured_stands_beside_published(tmp_path):
     rows = [
         {
-            **describe_row(system, add_ons, 50, {"layout": layout, "lane": {}}),
+            **describe_row(system, add_ons, 50, {"machine": machine, "layout": layout, "lane": {}}),
             **summarise([Answered(seconds, {"seconds": {}})], gpus),
             "peak_memory_gb": [20.0],
             "run": 1,
         }
-        for system, add_ons, seconds, gpus, layout in (
-            (STOCK, AddOns(1, 1), 12.0, 1, "one GPU"),
-            (STOCK, AddOns(0, 0), 3.6, 1, "one GPU"),
-            (OURS, AddOns(1, 1), 2.4, 1, "one GPU"),
-            (OURS, AddOns(1, 1), 2.0, 2, "two GPUs"),
+        for system, add_ons, seconds, gpus, layout, machine in (
+            (STOCK, AddOns(1, 1), 12.0, 1, "one GPU", TWO),
+            (STOCK, AddOns(0, 0), 3.6, 1, "one GPU", TWO),
+            (OURS, AddOns(1, 1), 2.4, 1, "one GPU", TWO),
+            (OURS, AddOns(1, 1), 2.0, 2, "two GPUs", TWO),
+            (STOCK, AddOns(1, 1), 15.0, 1, "one GPU", ONE),
+            (OURS, AddOns(1, 1), 2.5, 1, "one GPU", ONE),
+            (STOCK, AddOns(3, 0), 12.0, 1, "one GPU", ONE),
         )
     ]
     bars = {name: bar.as_json() for name, bar in judge(rows).items()}
@@ -59,12 +64,14 @@ def test_measured_stands_beside_published(tmp_path):
     text = write_page(tmp_path)
     lines = [line for line in text.splitlines() if line.startswith("| 1/1 ")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    published = ["1/1", "7.57 (1)", "5.40 (4)", "1.89 (4)", "4.02×", "1.00×", "12.00 (1)", "–"]
+    published = ["1/1", "7.57 (1)", "5.40 (4)", "1.89 (4)", "4.02×", "1.00×"]
     assert cells == [
-        [*published, "2.40 (1)", "5.00×", "5.00×", "–"],
-        [*published, "2.00 (2)", "6.00×", "3.00×", "–"],
+        [*published, ONE, "15.00 (1)", "–", "2.50 (1)", "6.00×", "6.00×", "–"],
+        [*published, TWO, "12.00 (1)", "–", "2.40 (1)", "5.00×", "5.00×", "–"],
+        [*published, TWO, "12.00 (1)", "–", "2.00 (2)", "6.00×", "3.00×", "–"],
     ]
-    assert "takes 1.25 times as long here (NVIDIA H200" in text
+    assert re.search(r"^\| 3/0 .* 12.00 \(1\) \| +– \| +– \|", text, re.MULTILINE), "stock's alone"
+    assert f"its version of then): 1.25 ({TWO})." in text
     assert "H800" in text and "Here: NVIDIA H200; sdxl" in text
     assert "`scripts/benchmark grid --steps 50` on 2 × NVIDIA H200; torch 2.11.0" in text
     assert "--steps 30`" not in text, "a run of which no row is left"

@@ -1,6 +1,7 @@
 """Serving to be measured: requests, repositories, the alternatives' pipelines; no server."""
 
 import json
+import re
 import struct
 import time
 from base64 import b64decode
@@ -130,7 +131,9 @@ def test_a_deployment_tells_how_many_gpus_it_is_on(tmp_path, monkeypatch):
     def describe(system: str, *arguments: str) -> dict[str, object]:
         options = parse_options(["grid", "--checkpoint-folder", str(tmp_path), "--checkpoint", "shapes", *arguments])
         with Progress("preparing") as progress:
-            return Deployment(options, progress).describe(system)
+            described = Deployment(options, progress).describe(system)
+        assert re.fullmatch(r"\S.*, [1-9]\d* cores", str(described.pop("machine")))
+        return described
 
     assert describe(OURS) == {"layout": "two GPUs", "lane": {}}
     assert describe(OURS, "--gpus", "1") == {"layout": "one GPU", "lane": {}}
