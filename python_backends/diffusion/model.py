@@ -33,9 +33,9 @@ class TritonPythonModel:
 
             self._model = LaneModel(bridge)
 
-    def execute(self, requests: list[Any]) -> list[Any] | None:
-        """Serve requests one after the other."""
-        return self._model.execute(requests)
+    def execute(self, requests: list[Any]) -> None:
+        """Serve requests one after the other; each is answered by its own sender."""
+        self._model.execute(requests)
 
     def finalize(self) -> None:
         """Let go of threads."""

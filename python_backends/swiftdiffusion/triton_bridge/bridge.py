@@ -45,7 +45,7 @@ class Bridge:
 
     @property
     def final_flag(self) -> int:
-        """Marks a streaming model's last response."""
+        """Marks the last response that a sender sends."""
         return self._pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
     def configure(self, family: type[Configuration]) -> Configuration:

@@ -18,23 +18,27 @@ from swiftdiffusion.services.contracts import CONTROLNET
 from swiftdiffusion.triton_bridge.bridge import Bridge
 from swiftdiffusion.triton_bridge.loading import load
 from swiftdiffusion.triton_bridge.model_control import TritonModelControl
+from swiftdiffusion.triton_bridge.outbox import Outbox
 
 CALLS_A_CONTROLNET = 2  # guidance on two GPUs attaches each twice
 
 
 class LaneModel:
-    """One request at a time on one lane; Triton's queue holds the others."""
+    """One request at a time on one lane, which draws while the picture before is encoded; Triton queues the others."""
 
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
         self._lane = load(self._open_lane, LaneConfiguration, bridge)
+        self._outbox = Outbox(bridge)
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer each request with its picture or the reason why there is none."""
-        return [self._answer(request) for request in requests]
+    def execute(self, requests: list[Any]) -> None:
+        """Have each request answered with its picture or the reason why there is none."""
+        for request in requests:
+            self._outbox.send(request, self._answer(request))
 
     def close(self) -> None:
-        """End the threads."""
+        """Send what is left and end the threads."""
+        self._outbox.close()
         self._lane.close()
         self._caller.close()
 
@@ -55,7 +59,8 @@ class LaneModel:
         )
         return Lane(configuration, placement, call, catalogue, repairs)
 
-    def _answer(self, request: Any) -> Any:
+    def _answer(self, request: Any) -> Callable[[], Any]:
+        """What makes the answer, of a picture that is drawn already."""
         try:
             token = self._bridge.read_parameters(request).get(PARAMETER)
             if token is None:
@@ -63,9 +68,10 @@ class LaneModel:
             else:
                 with Holder(token) as holder:
                     picture = self._draw(request, holder.is_cut, lambda progress: holder.send(progress.pack()))
-            return self._bridge.respond(encode_picture(picture))
+            return lambda: self._bridge.respond(encode_picture(picture))
         except Exception as error:  # every fault becomes an answer
-            return self._bridge.refuse(error)
+            refusal = self._bridge.refuse(error)
+            return lambda: refusal
 
     def _draw(
         self, request: Any, is_given_up: Callable[[], bool], report: Callable[[Progress], None] | None = None
