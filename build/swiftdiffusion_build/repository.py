@@ -18,7 +18,7 @@ from swiftdiffusion_build.progress import Begin
 
 # of the checkpoint that the project's own configurations serve, and of no other
 OWN_PARAMETERS = ("width", "height", "size_min", "size_max", "guidance_scale", "threads")
-LANE, CONTROLNET = "swiftdiffusion", "controlnet_"
+LANE, STREAM, CONTROLNET = "swiftdiffusion", "swiftdiffusion_stream", "controlnet_"
 TENSORRT = "tensorrt"
 
 
@@ -64,6 +64,8 @@ def write_repository(
                 _configure(config, checkpoint, adapters, profiles, runner)
                 if placement:
                     _place(config, placement)
+            elif placement and name == STREAM:  # whose instances pass one request on at a time
+                config.instance_group[0].count = len(placement.lanes)
             _write(config, layout.model_repository / name)
             progress.update(name)
         resident = [folder for folder in checkpoint.controlnets if placement and folder.name in placement.resident]

@@ -42,6 +42,7 @@ from swiftdiffusion.networks.vae_decoder import read_latent_extent
 from swiftdiffusion.placement import Placement, choose_second
 from swiftdiffusion.request.images import encode_preview
 from swiftdiffusion.request.parse import parse_request
+from swiftdiffusion.request.references import Images, begin_decoding
 from swiftdiffusion.request.request import PictureRequest
 from swiftdiffusion.request.result import Picture, Progress
 from swiftdiffusion.services.clients import Answer, Call, TextEncoderClient, VaeDecoderClient
@@ -155,61 +156,62 @@ class Lane:
         request = accepted.request
         stopwatch = Stopwatch(Timeline() if request.trace else None)
         check()
-        encoding = self._begin_encoding(accepted)  # what follows runs beside it
-        plan: Plan = self._plan(request.scheduler, request.steps)
-        with stopwatch("loras"):
-            loras = BoundedLoras(
-                self._loader,
-                self._patcher,
-                accepted.loras,
-                [lora.scale for lora in request.loras],
-                request.lora_bound,
-                self._configuration.lora_timeout_s,
-                check,
-            )
-        generator = torch.Generator("cpu").manual_seed(request.seed)
-        latents = self._draw_noise(request, generator) * plan.noise_scale
+        with begin_decoding(use.reference for use in request.controls) as images:
+            encoding = self._begin_encoding(accepted)  # what follows runs beside it
+            plan: Plan = self._plan(request.scheduler, request.steps)
+            with stopwatch("loras"):
+                loras = BoundedLoras(
+                    self._loader,
+                    self._patcher,
+                    accepted.loras,
+                    [lora.scale for lora in request.loras],
+                    request.lora_bound,
+                    self._configuration.lora_timeout_s,
+                    check,
+                )
+            generator = torch.Generator("cpu").manual_seed(request.seed)
+            latents = self._draw_noise(request, generator) * plan.noise_scale
 
-        def before_step(step: int) -> None:
-            check()
-            with stopwatch("loras", self._placement.device):
-                loras.settle(step)
+            def before_step(step: int) -> None:
+                check()
+                with stopwatch("loras", self._placement.device):
+                    loras.settle(step)
 
-        def after_step(step: Step) -> None:
-            if report is None:
-                return
-            with stopwatch("preview"):
-                report(Progress(step.number, step.of, stopwatch.total, self._preview(request, step, stopwatch)))
+            def after_step(step: Step) -> None:
+                if report is None:
+                    return
+                with stopwatch("preview"):
+                    report(Progress(step.number, step.of, stopwatch.total, self._preview(request, step, stopwatch)))
 
-        shares = self._unets.share(2 if request.guided else 1)
-        with self._attach(request, shares, latents.shape, plan.timesteps, check) as attached:
-            with stopwatch("text_encoder"):
-                conditioning, cached = self._condition(request, encoding, stopwatch)
-            with stopwatch("controlnet_attach"):
-                given = [share.take(conditioning) for share in shares]
-                for controlnets, steering in zip(attached, given, strict=True):
-                    controlnets.hand_over(steering)
-                steerings = [part.to(share.placement.device) for share, part in zip(shares, given, strict=True)]
-                branches = [
-                    Branch(share.unet, steering, controlnets.wait(check), share.rows)
-                    for share, steering, controlnets in zip(shares, steerings, attached, strict=True)
-                ]
-            latents = denoise(
-                branches,
-                self._advance,
-                self._placed_plan(request.scheduler, request.steps),
-                latents,
-                request.guidance_scale,
-                generator,
-                before_step,
-                after_step,
-                stopwatch,
-            )
-            check()
-            with stopwatch("vae_decoder"):
-                decoding = self._vae_decoder.begin(latents)
-            for controlnets in attached:  # which end while the latents are decoded
-                controlnets.check()
+            shares = self._unets.share(2 if request.guided else 1)
+            with self._attach(request, images, shares, latents.shape, plan.timesteps, check) as attached:
+                with stopwatch("text_encoder"):
+                    conditioning, cached = self._condition(request, encoding, stopwatch)
+                with stopwatch("controlnet_attach"):
+                    given = [share.take(conditioning) for share in shares]
+                    for controlnets, steering in zip(attached, given, strict=True):
+                        controlnets.hand_over(steering)
+                    steerings = [part.to(share.placement.device) for share, part in zip(shares, given, strict=True)]
+                    branches = [
+                        Branch(share.unet, steering, controlnets.wait(check), share.rows)
+                        for share, steering, controlnets in zip(shares, steerings, attached, strict=True)
+                    ]
+                latents = denoise(
+                    branches,
+                    self._advance,
+                    self._placed_plan(request.scheduler, request.steps),
+                    latents,
+                    request.guidance_scale,
+                    generator,
+                    before_step,
+                    after_step,
+                    stopwatch,
+                )
+                check()
+                with stopwatch("vae_decoder"):
+                    decoding = self._vae_decoder.begin(latents)
+                for controlnets in attached:  # which end while the latents are decoded
+                    controlnets.check()
         with stopwatch("vae_decoder"):
             pixels = self._vae_decoder.read(decoding, stopwatch)
         for part, name, start, end in loras.spans():
@@ -265,6 +267,7 @@ class Lane:
     def _attach(
         self,
         request: PictureRequest,
+        images: Images,
         shares: Sequence[Share],
         latents: torch.Size,
         timesteps: Tensor,
@@ -290,7 +293,7 @@ class Lane:
                 for controlnets in attached:
                     controlnets.prepare(check)
                 for controlnets in attached:
-                    controlnets.show()
+                    controlnets.show(images)
                 yield attached
 
     def _preview(self, request: PictureRequest, step: Step, stopwatch: Stopwatch) -> bytes:

@@ -62,14 +62,12 @@ def _next_message(
     lifeline: Lifeline, answer: Future[Any], is_cancelled: Callable[[], bool], deadline: float, timeout_s: float
 ) -> bytes | None:
     """The next step's message; None once the answer is there and all messages are read."""
-    while True:
-        done = answer.done()  # asked first: what was sent before the answer is then there to be read
-        if message := lifeline.receive(0 if done else LOOK_S):
-            return message
-        if done:
-            return None
-        if is_cancelled():
+    while not answer.done():
+        if is_cancelled():  # asked before every message: they may come faster than a quiet wait ends
             raise Cancelled
         if time.monotonic() > deadline:
             raise Unavailable(f"no picture within {timeout_s:g} s; the request was stopped")
+        if message := lifeline.receive(LOOK_S):
+            return message
         wait([answer], LOOK_S / 50)  # the lane lets go of its end just before its answer is here
+    return lifeline.receive(0)  # what was sent before the answer is there to be read

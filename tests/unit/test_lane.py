@@ -16,11 +16,12 @@ from PIL import Image
 from shapes.checkpoint import controlnet_folder, lora_file, pipeline_folder
 from swiftdiffusion.configuration import Location
 from swiftdiffusion.controlnets.catalogue import Catalogue
-from swiftdiffusion.errors import InvalidArgument, NotFound
+from swiftdiffusion.errors import InvalidArgument, NotFound, SwiftDiffusionError
 from swiftdiffusion.lane import Lane
 from swiftdiffusion.lane_configuration import LaneConfiguration
 from swiftdiffusion.placement import Placement
-from swiftdiffusion.request import images
+from swiftdiffusion.request.codec_threads import codec_threads
+from swiftdiffusion.request.references import Reference
 from swiftdiffusion.services.controlnet import ControlNetConfiguration, ControlNetService
 from swiftdiffusion.services.text_encoder import TextEncoderConfiguration, TextEncoderService
 from swiftdiffusion.services.vae_decoder import VaeDecoderConfiguration, VaeDecoderService
@@ -108,15 +109,31 @@ def test_controlnets_end_while_the_latents_are_decoded(services):
 
 def test_prompts_are_encoded_while_references_are_decoded(services, monkeypatch):
     asked = threading.Event()
-    decode = images._decode_reference
+    decode = Reference.decode
 
-    def decode_late(*args):
+    def decode_late(reference):
         assert asked.wait(LONG_S)
-        return decode(*args)
+        return decode(reference)
 
-    monkeypatch.setattr(images, "_decode_reference", decode_late)
+    monkeypatch.setattr(Reference, "decode", decode_late)
     services.before["text_encoder"] = lambda _: asked.set()
     assert services.draw(**steer(encode_reference())).pixels.shape == (SIZE, SIZE, 3)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"output_format": np.array([b"bmp"], object)},
+        {"preview_every": np.array([-1], np.int32)},
+        {"scheduler": np.array([b"LCMScheduler"], object), "steps": np.array([60], np.int32)},
+        {"loras": np.array([b"nope"], object)},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_no_reference_of_a_refused_request_is_decoded(services, monkeypatch, wrong):
+    monkeypatch.setattr(codec_threads(), "submit", lambda *_: pytest.fail("submitted"))
+    with pytest.raises(SwiftDiffusionError):
+        services.draw(**steer(encode_reference()), **wrong)
 
 
 def test_controlnets_are_attached_while_prompts_are_encoded(services):
@@ -139,12 +156,12 @@ def test_a_lanes_own_controlnets_draw_what_a_services_do(services, hosting):
 
 def test_the_first_step_begins_while_a_lanes_own_controlnet_waits_for_its_reference(hosting, monkeypatch):
     encoded = threading.Event()
-    decode, encoder = images._decode_reference, hosting.lane._unets._twins[0].encoder
+    decode, encoder = Reference.decode, hosting.lane._unets._twins[0].encoder
     run = type(encoder).__call__
 
-    def decode_late(*args):
+    def decode_late(reference):
         assert encoded.wait(LONG_S)
-        return decode(*args)
+        return decode(reference)
 
     def run_and_tell(engine, *inputs):
         results = run(engine, *inputs)
@@ -152,7 +169,7 @@ def test_the_first_step_begins_while_a_lanes_own_controlnet_waits_for_its_refere
             encoded.set()
         return results
 
-    monkeypatch.setattr(images, "_decode_reference", decode_late)
+    monkeypatch.setattr(Reference, "decode", decode_late)
     monkeypatch.setattr(type(encoder), "__call__", run_and_tell)
     assert hosting.draw(**steer(encode_reference())).pixels.shape == (SIZE, SIZE, 3)
 

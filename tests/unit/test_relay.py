@@ -1,4 +1,5 @@
 from concurrent.futures import Future
+from itertools import repeat
 from threading import Event, Thread
 
 import pytest
@@ -14,10 +15,10 @@ STEPS = [Progress(1, 2, 0.5, b""), Progress(2, 2, 1.0, b"jpeg")]
 class Lane:
     """A stand-in for the drawing model: sends its steps, then works until its lifeline is cut or it has an answer."""
 
-    def __init__(self, steps=()):
+    def __init__(self, steps=(), step_s=0.0):
         self.answer: Future = Future()
         self.stopped = Event()
-        self.steps = steps
+        self.steps, self.step_s = steps, step_s
         self.result: dict | Exception | None = None
 
     def start(self, parameters):
@@ -25,6 +26,8 @@ class Lane:
             with Holder(parameters[PARAMETER]) as holder:
                 for step in self.steps:
                     holder.send(step.pack())
+                    if holder.is_cut(self.step_s):
+                        break
                 while self.result is None and not holder.is_cut():
                     self.stopped.wait(0.005)
             if isinstance(self.result, Exception):
@@ -71,6 +74,18 @@ def test_cancelling_stops_the_lane():
     with pytest.raises(Cancelled):
         run(lane, lambda: next(looks))
     assert lane.stopped.wait(5)
+
+
+@pytest.mark.parametrize(("looks", "timeout_s", "error"), [(5, 60.0, Cancelled), (None, 0.2, Unavailable)])
+def test_a_lane_whose_steps_come_fast_is_stopped_too(looks, timeout_s, error):
+    lane = Lane([Progress(number, 400, 0.0, b"") for number in range(1, 401)], step_s=0.005)
+    lane.result = {"image": b"x"}
+    reported: list = []
+    left = iter([False] * looks) if looks else repeat(False)
+    with pytest.raises(error):
+        relay(lane.start, lambda: next(left, True), reported.append, timeout_s)
+    assert lane.stopped.wait(5)
+    assert len(reported) < (looks or len(lane.steps))
 
 
 def test_a_request_cancelled_in_the_queue_is_not_started():

@@ -16,6 +16,7 @@ from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.denoising.controls import Control, acts_in
 from swiftdiffusion.denoising.stopwatch import Stopwatch
 from swiftdiffusion.placement import name_gpu
+from swiftdiffusion.request.references import Images
 from swiftdiffusion.request.request import ControlUse
 from swiftdiffusion.services.clients import Call
 
@@ -102,8 +103,11 @@ class AttachedControlNets:
         for _, attachment in self._attachments:
             attachment.prepare(check)
 
-    def show(self) -> None:
+    def show(self, images: Images) -> None:
         """Give each its reference.
+
+        Args:
+            images: of every reference that the request has.
 
         Raises:
             InvalidArgument: one that is broken, whether its ControlNet acts or not; of those that the lane runs itself
@@ -112,9 +116,9 @@ class AttachedControlNets:
         acting = [use for use, _ in self._attachments]
         for use in self._uses:
             if use not in acting:
-                use.image.result()
+                images[use.reference].result()
         for use, attachment in self._attachments:
-            attachment.show(use.image)
+            attachment.show(images[use.reference])
 
     def hand_over(self, conditioning: Conditioning) -> None:
         """Give each what their branch of the UNet sees; all ready themselves meanwhile."""

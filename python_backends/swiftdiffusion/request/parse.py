@@ -7,9 +7,10 @@ from collections.abc import Callable, Collection, Sequence
 
 from swiftdiffusion.denoising.schedulers import SCHEDULERS
 from swiftdiffusion.errors import InvalidArgument, NotFound, shorten
-from swiftdiffusion.request.images import OUTPUT_FORMATS, decode_base64, decode_references
+from swiftdiffusion.request.images import OUTPUT_FORMATS
 from swiftdiffusion.request.inputs import Inputs
 from swiftdiffusion.request.limits import Limits
+from swiftdiffusion.request.references import Reference, decode_base64
 from swiftdiffusion.request.request import ControlUse, LoraUse, PictureRequest
 from swiftdiffusion.signature import Arrays
 
@@ -22,7 +23,7 @@ def parse_request(
     """Check every input and fill in the defaults.
 
     Whether the LoRAs exist and fit is the adapter store's to say. Of reference images the heads are checked: whether
-    their data are whole is known once these are decoded, which begins here (`ControlUse.image`).
+    their data are whole is known once these are decoded (`Reference.decode`).
 
     Args:
         tensors: the inputs that were sent, by name; texts as bytes objects.
@@ -88,7 +89,7 @@ def _parse_controls(
     scales = inputs.numbers_for("control_scales", "controlnets", count, 1.0, -limits.scale_max, limits.scale_max)
     starts = inputs.numbers_for("control_start", "controlnets", count, 0.0, 0.0, 1.0)
     ends = inputs.numbers_for("control_end", "controlnets", count, 1.0, 0.0, 1.0)
-    references = {}
+    references = []
     for index in range(count):
         if starts[index] >= ends[index]:
             raise InvalidArgument(
@@ -98,9 +99,8 @@ def _parse_controls(
         file = files[index] if isinstance(files[index], bytes) else str(files[index]).encode()
         if len(file) > limits.image_bytes_max:
             raise InvalidArgument(f"{label} has {len(file)} bytes; at most {limits.image_bytes_max} are read")
-        references[label] = decode_base64(file, label) if encoded else file
-    images = decode_references(references, width, height)
-    return tuple(map(ControlUse, names, images, scales, starts, ends))
+        references.append(Reference(decode_base64(file, label) if encoded else file, label, width, height))
+    return tuple(map(ControlUse, names, references, scales, starts, ends))
 
 
 def _check_size(name: str, value: int) -> int:

@@ -28,8 +28,8 @@ INPUTS = (
 )
 
 PICTURE = (
-    Port("image", "TYPE_STRING", (1,)),  # the encoded picture; empty where output_format is raw
-    Port("pixels", "TYPE_UINT8", (-1, -1, 3)),  # [height, width, 3] where it is raw, else [0, 0, 3]
+    Port("image", "TYPE_STRING", (1,)),  # the encoded picture; left out where output_format is raw
+    Port("pixels", "TYPE_UINT8", (-1, -1, 3)),  # [height, width, 3] where it is raw, else left out
     Port("info", "TYPE_STRING", (1,)),  # JSON
 )
 
@@ -37,7 +37,7 @@ PROGRESS = (
     Port("step", "TYPE_INT32", (1,)),
     Port("steps", "TYPE_INT32", (1,)),
     Port("seconds", "TYPE_FP32", (1,)),
-    Port("preview", "TYPE_STRING", (1,)),  # a small JPEG, with every n-th step; else empty
+    Port("preview", "TYPE_STRING", (1,)),  # a small JPEG, with every n-th step; else left out
 )
 
 PICTURE_MODEL = Signature(INPUTS, PICTURE)

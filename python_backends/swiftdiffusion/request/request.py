@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from swiftdiffusion.request.references import Reference
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class ControlUse:
     """A served ControlNet, its reference image and when it acts."""
 
     name: str
-    image: Future[NDArray[np.uint8]]  # [height, width, 3], in the picture's size; InvalidArgument for broken data
+    reference: Reference
     scale: float
     start: float
     end: float

@@ -1,10 +1,13 @@
 """A repository with a placement, as tritonserver runs it."""
 
+import queue
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import tritonclient.grpc
 
 from commands import build
 from swiftdiffusion_build.layout import Layout
@@ -69,3 +72,21 @@ def test_two_lanes_take_turns_at_a_controlnet(two_lanes, ask_server, references)
     order = [which for _, which in sorted([*((start, 0) for start in first), *((start, 1) for start in second)])]
     turns = sum(one != other for one, other in pairwise(order))
     assert turns >= min(shares), "they interleave"
+
+
+def test_two_lanes_draw_two_streams(two_lanes, make_inputs):
+    """The second one's first step comes while the first one is at its steps."""
+    with ExitStack() as stack:
+        streams: list[queue.Queue] = []
+        for seed in range(2):
+            client = stack.enter_context(tritonclient.grpc.InferenceServerClient(two_lanes.grpc_url))
+            streams.append(responses := queue.Queue())
+            client.start_stream(lambda result, error, responses=responses: responses.put((result, error)))
+            stack.callback(client.stop_stream, cancel_requests=True)
+            inputs = {"prompt": "a large red circle", "seed": seed, "steps": 100, "preview_every": 0}
+            client.async_stream_infer("swiftdiffusion_stream", make_inputs(tritonclient.grpc, inputs))
+            result, error = responses.get(timeout=60)
+            assert error is None
+            assert result.as_numpy("step").tolist() == [1]
+        first = [streams[0].get_nowait() for _ in range(streams[0].qsize())]
+        assert all(error is None and result.as_numpy("image") is None for result, error in first), "it has ended"

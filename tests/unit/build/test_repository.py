@@ -100,6 +100,8 @@ def test_a_placement_becomes_instance_groups(checkpoint, layout, begin):
         "controlnet_edges": [("", "KIND_GPU", [2], 1)],
     }
     assert all(configuration.device == "auto" for name, (_, configuration) in written.items() if name != "adapters")
+    stream = read(layout, "swiftdiffusion_stream", None)[0]
+    assert groups(stream.instance_group) == [("", "KIND_CPU", [], 2)], "as many streams are drawn as there are lanes"
 
 
 def test_a_lane_of_two_gpus_has_its_instance_on_the_first(checkpoint, layout, begin):
@@ -145,3 +147,4 @@ def test_on_the_cpu_the_device_is_said_and_no_plan_is_needed(checkpoint, tmp_pat
 def test_without_a_placement_triton_chooses(checkpoint, layout, begin):
     write_repository(MODELS, checkpoint, ADAPTERS, default_profiles(128), layout, begin)
     assert not read(layout, "swiftdiffusion", None)[0].instance_group
+    assert read(layout, "swiftdiffusion_stream", None)[0].instance_group[0].count == 1

@@ -61,13 +61,13 @@ def test_everything_is_echoed():
 def test_reference_images_are_fitted_and_decoded():
     for file_format in ("PNG", "JPEG", "WEBP"):
         use = parse(controlnets="edges", control_images=encode(file_format=file_format), width=64).controls[0]
-        assert use.image.result().shape == (128, 64, 3)
-        assert abs(int(use.image.result()[5, 5, 0]) - 250) < 8
+        assert use.reference.decode().shape == (128, 64, 3)
+        assert abs(int(use.reference.decode()[5, 5, 0]) - 250) < 8
 
 
 def test_base64_images():
     image = base64.b64encode(encode())
-    assert parse(controlnets="edges", control_images=image, base64=True).controls[0].image.result()[0, 0, 0] == 250
+    assert parse(controlnets="edges", control_images=image, base64=True).controls[0].reference.decode()[0, 0, 0] == 250
     with pytest.raises(InvalidArgument, match=r"control_images\[0\] is not base64"):
         parse(controlnets="edges", control_images=encode(), base64=True)
 
@@ -80,7 +80,7 @@ def test_broken_data_behind_a_good_head_are_refused_when_they_are_decoded(file_f
     cut = buffer.getvalue()[:-500]
     use = parse(controlnets="edges", control_images=cut).controls[0]
     with pytest.raises(InvalidArgument, match=re.escape(f"control_images[0] ({len(cut)} bytes) is not a whole")):
-        use.image.result()
+        use.reference.decode()
 
 
 def image_bomb():

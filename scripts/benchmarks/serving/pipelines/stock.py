@@ -24,6 +24,7 @@ from PIL import Image
 
 from swiftdiffusion.denoising.stopwatch import Stopwatch
 from swiftdiffusion.placement import Placement
+from swiftdiffusion.request.references import Images, begin_decoding
 from swiftdiffusion.request.request import LoraUse, PictureRequest
 
 SUFFIX = ".safetensors"
@@ -57,26 +58,27 @@ class StockDiffusers:
 
         From its seed the pipeline draws `noise` [1, 4, h, w] itself, other values for each number type.
         """
-        with stopwatch("loras"):
-            self.load_loras(request.loras)
-        try:
-            with stopwatch("pipeline"):
-                pipeline, control = self._control(request)
-                picture = pipeline(
-                    request.prompt,
-                    negative_prompt=request.negative_prompt,
-                    num_inference_steps=request.steps,
-                    guidance_scale=request.guidance_scale,
-                    width=request.width,
-                    height=request.height,
-                    generator=torch.Generator("cpu").manual_seed(request.seed),
-                    latents=noise,
-                    **control,
-                ).images[0]
-        finally:
-            if request.loras:
-                with stopwatch("loras"):
-                    self.unload_loras()
+        with begin_decoding(use.reference for use in request.controls) as images:
+            with stopwatch("loras"):
+                self.load_loras(request.loras)
+            try:
+                with stopwatch("pipeline"):
+                    pipeline, control = self._control(request, images)
+                    picture = pipeline(
+                        request.prompt,
+                        negative_prompt=request.negative_prompt,
+                        num_inference_steps=request.steps,
+                        guidance_scale=request.guidance_scale,
+                        width=request.width,
+                        height=request.height,
+                        generator=torch.Generator("cpu").manual_seed(request.seed),
+                        latents=noise,
+                        **control,
+                    ).images[0]
+            finally:
+                if request.loras:
+                    with stopwatch("loras"):
+                        self.unload_loras()
         return np.asarray(picture)
 
     def load_loras(self, uses: Sequence[LoraUse]) -> None:
@@ -90,7 +92,7 @@ class StockDiffusers:
         """Take them out again."""
         self.base.unload_lora_weights()
 
-    def _control(self, request: PictureRequest) -> tuple[Any, dict[str, Any]]:
+    def _control(self, request: PictureRequest, images: Images) -> tuple[Any, dict[str, Any]]:
         """The pipeline for a request's number of ControlNets, and what it takes for them."""
         inputs: dict[str, Any] = {}
         if not request.controls:
@@ -98,7 +100,7 @@ class StockDiffusers:
         else:
             nets = [self.controlnets[use.name] for use in request.controls]
             lists: dict[str, list[Any]] = {
-                "image": [Image.fromarray(use.image.result()) for use in request.controls],
+                "image": [Image.fromarray(images[use.reference].result()) for use in request.controls],
                 "controlnet_conditioning_scale": [use.scale for use in request.controls],
                 "control_guidance_start": [use.start for use in request.controls],
                 "control_guidance_end": [use.end for use in request.controls],
