@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from swiftdiffusion.controlnets.loaded import LoadedControlNet
@@ -47,7 +49,7 @@ Lend = Callable[[Callable[[], None]], AbstractContextManager[LoadedControlNet]]
 class Attached:
     """What stays the same for a request, and is known when it is attached."""
 
-    timesteps: Tensor  # [steps], of those in which the ControlNet acts, on its device
+    timesteps: NDArray[np.float32]  # [steps], of those in which the ControlNet acts
     trace: bool = False  # whether the lane wants to know when each step was computed
 
 
@@ -72,8 +74,8 @@ class ControlNetSession:
         self._ended = ended
         self._thread.start()
 
-    def step(self, sample: Tensor, timestep: Tensor) -> Tensor:
-        """One step of the transport by calls: residuals [elements] in fp32 on the host.
+    def step(self, sample: NDArray[np.float32], timestep: NDArray[np.float32]) -> NDArray[np.float32]:
+        """One step of the transport by calls: residuals [elements] for a sample [batch, 4, h, w] and a timestep [1].
 
         Raises:
             Unavailable: the lane has let go, or never got as far.
@@ -81,8 +83,9 @@ class ControlNetSession:
         with self._stepping:
             if self._session is None:
                 raise Unavailable("the request is not attached to the ControlNet any more")
-            with self._here():
-                return self._session.step(sample, timestep).float().cpu()
+            with self._here():  # what is placed, too: the stream waits for no other
+                placed = self._place(sample).to(self._placement.dtype)  # converted there
+                return self._session.step(placed, self._place(timestep)[0]).float().cpu().numpy()
 
     def _run(self) -> None:
         try:
@@ -112,7 +115,8 @@ class ControlNetSession:
             controlnet = stack.enter_context(self._lend(check))
             image = self._read_next(holder, stack)["image"]
             prompts = Conditioning(**self._read_next(holder, stack))  # when they are encoded
-            session = controlnet.open(self._attached.timesteps[0], prompts, image, self._timeline)
+            timesteps = self._place(self._attached.timesteps)
+            session = controlnet.open(timesteps[0], prompts, image, self._timeline)
             stack.callback(session.close)
             if mailbox is None:
                 stack.callback(self._let_go)
@@ -122,7 +126,7 @@ class ControlNetSession:
                     pass
             else:
                 holder.send(News(READY, IPC, near=mailbox.near).pack(), ROOM_S)
-                push_steps(mailbox, session, self._attached.timesteps, holder.is_cut)
+                push_steps(mailbox, session, timesteps, holder.is_cut)
         if self._timeline is not None:
             holder.send(News(RAN, spans=self._timeline.report()).pack())
 
@@ -149,6 +153,10 @@ class ControlNetSession:
         with self._stepping:  # of a step under way
             self._session = None
 
+    def _place(self, array: NDArray[np.float32]) -> Tensor:
+        """On the device, by the current stream; in fp32, as half a number type would move a timestep."""
+        return torch.tensor(array, device=self._placement.device)
+
     @contextlib.contextmanager
     def _here(self) -> Iterator[None]:
         """On the ControlNet's device, and this session's stream of it."""
@@ -158,6 +166,5 @@ class ControlNetSession:
         with torch.cuda.device(self._placement.device):
             if self._stream is None:
                 self._stream = torch.cuda.Stream()
-                self._stream.wait_stream(torch.cuda.default_stream())  # which brought the request's tensors here
             with torch.cuda.stream(self._stream):
                 yield

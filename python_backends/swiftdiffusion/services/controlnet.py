@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from swiftdiffusion.configuration import require_range, split_names
@@ -93,8 +92,7 @@ class ControlNetService:
         session = self._sessions.get(token)
         if session is None:
             raise Unavailable("the request is not attached to the ControlNet")
-        residuals = session.step(self._place(inputs["sample"]), self._place_exactly(inputs["timestep"])[0])
-        return {"residuals": residuals.numpy()}
+        return {"residuals": session.step(inputs["sample"], inputs["timestep"])}
 
     def close(self) -> None:
         """Load nothing more; sessions end with their lanes, or with this process."""
@@ -110,7 +108,7 @@ class ControlNetService:
         if name not in (names := self._shelf.names()):
             raise NotFound(f"controlnet is {shorten(name)}; served: {', '.join(names) or 'none'}")
         attached = Attached(
-            timesteps=self._place_exactly(inputs["timesteps"]),
+            timesteps=inputs["timesteps"].copy(),  # Triton's memory goes with the call
             trace=bool(inputs["trace"][0]) if "trace" in inputs else False,
         )
         session = ControlNetSession(token, attached, partial(self._lend, name), self._placement)
@@ -119,14 +117,6 @@ class ControlNetService:
 
     def _lend(self, name: str, check: Callable[[], None]) -> AbstractContextManager[LoadedControlNet]:
         return self._shelf.lease(name, check, self._load_timeout_s)
-
-    def _place(self, array: NDArray[Any]) -> torch.Tensor:
-        """In the ControlNet's number type, converted there."""
-        return torch.tensor(array, device=self._placement.device).to(self._placement.dtype)
-
-    def _place_exactly(self, array: NDArray[Any]) -> torch.Tensor:
-        """In fp32: half a number type would move a timestep."""
-        return torch.tensor(array, device=self._placement.device)
 
 
 def _read_text(array: NDArray[Any]) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -69,7 +70,9 @@ def main() -> None:
     def lend(check: Callable[[], None]) -> Iterator[LoadedControlNet]:
         yield controlnet
 
-    attached = Attached(torch.zeros(form["steps"], device=placement.device))
+    attached = Attached(np.zeros(form["steps"], np.float32))
+    if placement.device.type == "cuda":
+        torch.cuda.synchronize()  # sessions have streams of their own
     print(READY, flush=True)
     for line in sys.stdin:
         ControlNetSession(line.strip(), attached, lend, placement).start(lambda: None)
