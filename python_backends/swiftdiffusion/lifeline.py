@@ -17,7 +17,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
-from swiftdiffusion.errors import Cancelled, InvalidArgument
+from swiftdiffusion.errors import Cancelled, InvalidArgument, shorten
 
 PARAMETER = "lifeline"
 MESSAGE_BYTES_MAX = 128 * 1024  # below what Linux lets a socket hold by default
@@ -93,10 +93,18 @@ class Lifeline:
 class Holder:
     """The called model's end."""
 
-    def __init__(self, token: str) -> None:
-        """Raises: InvalidArgument: a token that no `Lifeline` made."""
+    def __init__(self, token: str, source: str = f"parameter {PARAMETER}") -> None:
+        """Take hold.
+
+        Args:
+            token: the lifeline's.
+            source: what gave the token.
+
+        Raises:
+            InvalidArgument: a token that no `Lifeline` made.
+        """
         if not _TOKEN.fullmatch(token):
-            raise InvalidArgument(f"parameter {PARAMETER} is {token[:40]!r}; 32 hexadecimal digits are allowed")
+            raise InvalidArgument(f"{source} is {shorten(token)}; 32 hexadecimal digits are allowed")
         self._socket: socket.socket | None = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)
         try:

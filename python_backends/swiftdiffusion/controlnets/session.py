@@ -35,7 +35,7 @@ from swiftdiffusion.daemon_threads import repeated
 from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.denoising.timeline import Timeline
 from swiftdiffusion.engines.session import Session
-from swiftdiffusion.errors import Cancelled, Unavailable, describe
+from swiftdiffusion.errors import Cancelled, InvalidArgument, Unavailable, describe
 from swiftdiffusion.lifeline import Holder
 from swiftdiffusion.placement import Placement
 
@@ -60,10 +60,11 @@ class ControlNetSession:
     whether on the lane's own GPU.
     """
 
-    def __init__(self, token: str, attached: Attached, lend: Lend, placement: Placement) -> None:
-        """Begin. Args: the lifeline's, the request, where the engine comes from and where it runs."""
-        self._token, self._attached, self._lend, self._placement = token, attached, lend, placement
+    def __init__(self, holder: Holder, attached: Attached, lend: Lend, placement: Placement) -> None:
+        """Begin. Args: the lifeline's, closed in the end; the request, where the engine comes from, where it runs."""
+        self._holder, self._attached, self._lend, self._placement = holder, attached, lend, placement
         self._session: Session | None = None
+        self._sample: tuple[int, ...] = ()  # its samples' shape
         self._stream: torch.cuda.Stream | None = None
         self._stepping = threading.Lock()
         self._timeline = Timeline() if attached.trace else None
@@ -79,17 +80,20 @@ class ControlNetSession:
 
         Raises:
             Unavailable: the lane has let go, or never got as far.
+            InvalidArgument: a sample of another size than the reference's, or for other prompts.
         """
         with self._stepping:
             if self._session is None:
                 raise Unavailable("the request is not attached to the ControlNet any more")
+            if sample.shape != self._sample:
+                raise InvalidArgument(f"sample has shape {list(sample.shape)}; allowed: {list(self._sample)}")
             with self._here():  # what is placed, too: the stream waits for no other
                 placed = self._place(sample).to(self._placement.dtype)  # converted there
                 return self._session.step(placed, self._place(timestep)[0]).float().cpu().numpy()
 
     def _run(self) -> None:
         try:
-            with Holder(self._token) as holder, self._here():
+            with self._holder as holder, self._here():
                 try:
                     self._serve(holder)
                 except Cancelled:
@@ -120,6 +124,7 @@ class ControlNetSession:
             stack.callback(session.close)
             if mailbox is None:
                 stack.callback(self._let_go)
+                self._sample = controlnet.shape_sample(prompts.batch, *image.shape[:2])
                 self._session = session
                 holder.send(News(READY, BLS, reason).pack(), ROOM_S)
                 while not holder.is_cut(1):

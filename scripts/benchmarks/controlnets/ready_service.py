@@ -20,6 +20,7 @@ from torch import Tensor
 from swiftdiffusion.controlnets.loaded import LoadedControlNet
 from swiftdiffusion.controlnets.session import Attached, ControlNetSession
 from swiftdiffusion.engines.session import Session, SimpleSession
+from swiftdiffusion.lifeline import Holder
 from swiftdiffusion.placement import DTYPES, Placement
 
 READY = "ready"
@@ -75,7 +76,7 @@ def main() -> None:
         torch.cuda.synchronize()  # sessions have streams of their own
     print(READY, flush=True)
     for line in sys.stdin:
-        ControlNetSession(line.strip(), attached, lend, placement).start(lambda: None)
+        ControlNetSession(Holder(line.strip()), attached, lend, placement).start(lambda: None)
 
 
 if __name__ == "__main__":
