@@ -100,7 +100,7 @@ class ControlNetSession:
                     pass
                 except Exception as error:
                     logging.getLogger("swiftdiffusion").error("a ControlNet's session failed", exc_info=error)
-                    holder.send(News(FAILED, reason=describe(error)).pack())
+                    holder.send(News(FAILED, reason=describe(error)).pack(), ROOM_S)
         finally:
             self._ended()
 
