@@ -100,6 +100,9 @@ def _configure(
         _set(config, adapters=adapters.resolve())
     if config.backend != "adapters":  # which only reads files
         _set(config, **runner)
+    size_max = max(max(profile.high.height, profile.high.width) for profile in profiles)
+    if config.backend == "vae":
+        _set(config, size_max=size_max)
     if config.backend == "diffusion":
         best = profiles[0].best
         _set(
@@ -107,7 +110,7 @@ def _configure(
             width=best.width,
             height=best.height,
             size_min=min(min(profile.low.height, profile.low.width) for profile in profiles),
-            size_max=max(max(profile.high.height, profile.high.width) for profile in profiles),
+            size_max=size_max,
         )
 
 

@@ -37,6 +37,11 @@ class LaneConfiguration(NetworkConfiguration, StoreConfiguration, Limits):
         NetworkConfiguration.__post_init__(self)
         StoreConfiguration.__post_init__(self)
         Limits.__post_init__(self)
+        if self.controlnets is None and (self.controlnets_memory_mb or self.controlnets_pinned):
+            raise InvalidArgument(
+                "parameters 'controlnets_memory_mb' and 'controlnets_pinned' belong to 'controlnets' (a folder of "
+                "diffusers folders), which is not given"
+            )
         if self.pristine_weights not in ("device", "host"):
             raise InvalidArgument(f"parameter 'pristine_weights' is {self.pristine_weights!r}; allowed: device, host")
         require_range("lora_cache_mb", self.lora_cache_mb, 0, 1_000_000)

@@ -17,7 +17,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
-from swiftdiffusion.errors import Cancelled, InvalidArgument
+from swiftdiffusion.errors import Cancelled, InvalidArgument, shorten
 
 PARAMETER = "lifeline"
 MESSAGE_BYTES_MAX = 128 * 1024  # below what Linux lets a socket hold by default
@@ -43,9 +43,9 @@ class Lifeline:
         if self._connection is None:
             self.is_taken(0)
             return self.receive(timeout_s)
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionResetError):  # said once if it left messages unread; its own are still there
             return self._connection.recv(MESSAGE_BYTES_MAX) or None
-        return None
+        return self._connection.recv(MESSAGE_BYTES_MAX) or None
 
     def is_taken(self, timeout_s: float) -> bool:
         """Whether the other end is there, or comes within `timeout_s`."""
@@ -61,14 +61,7 @@ class Lifeline:
 
     def is_let_go(self) -> bool:
         """Whether the other end was there and has ended; messages still to be read make no difference."""
-        if self._connection is None:
-            return False
-        try:
-            return self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
+        return self._connection is not None and _is_ended(self._connection, 0)
 
     def end(self, timeout_s: float, read: Callable[[bytes], None] = lambda message: None) -> bool:
         """Tell the other end to stop, and wait until it has; returns whether it did within `timeout_s`.
@@ -80,13 +73,9 @@ class Lifeline:
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_WR)
         deadline = time.monotonic() + timeout_s
-        while not self.is_let_go():
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            if message := self.receive(left):
-                read(message)
-        return True
+        while (left := deadline - time.monotonic()) > 0 and (message := self.receive(left)):
+            read(message)
+        return self.is_let_go()
 
     def cut(self) -> None:
         """Tell the other end to stop; more than once does no harm."""
@@ -104,10 +93,18 @@ class Lifeline:
 class Holder:
     """The called model's end."""
 
-    def __init__(self, token: str) -> None:
-        """Raises: InvalidArgument: a token that no `Lifeline` made."""
+    def __init__(self, token: str, source: str = f"parameter {PARAMETER}") -> None:
+        """Take hold.
+
+        Args:
+            token: the lifeline's.
+            source: what gave the token.
+
+        Raises:
+            InvalidArgument: a token that no `Lifeline` made.
+        """
         if not _TOKEN.fullmatch(token):
-            raise InvalidArgument(f"parameter {PARAMETER} is {token[:40]!r}; 32 hexadecimal digits are allowed")
+            raise InvalidArgument(f"{source} is {shorten(token)}; 32 hexadecimal digits are allowed")
         self._socket: socket.socket | None = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)
         try:
@@ -139,11 +136,7 @@ class Holder:
 
     def is_cut(self, timeout_s: float = 0) -> bool:
         """Whether the caller has let go (or never was there), or does so within `timeout_s`."""
-        if self._socket is None:
-            return True
-        ends = select.poll()  # whatever there may be to read
-        ends.register(self._socket, select.POLLRDHUP)
-        return bool(ends.poll(1000 * timeout_s))
+        return self._socket is None or _is_ended(self._socket, timeout_s)
 
     def close(self) -> None:
         """Let go of this end."""
@@ -156,6 +149,13 @@ class Holder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _is_ended(connection: socket.socket, timeout_s: float) -> bool:
+    """Whether the other end has let go, or does so within `timeout_s`, whatever there may be to read."""
+    ends = select.poll()
+    ends.register(connection, select.POLLRDHUP)
+    return bool(ends.poll(1000 * timeout_s))
 
 
 def _address(token: str) -> str:

@@ -195,12 +195,16 @@ def test_a_lanes_own_controlnets_come_first_and_others_are_still_served(services
 
 @pytest.mark.parametrize(
     ("parameters", "words"),
-    [({"controlnets_pinned": "depth"}, "'pinned' names 'depth'; there are: edges, layout"),
+    [({"controlnets_pinned": "depth"}, "'controlnets_pinned' names 'depth'; there are: edges, layout"),
+     ({"controlnets_pinned": "edges", "controlnets_memory_mb": 0.125},
+      r"'controlnets_memory_mb' is 0\.125; what 'controlnets_pinned' names needs"),
+     ({"controlnets": None, "controlnets_pinned": "edges"}, "'controlnets_pinned' belong to 'controlnets'"),
+     ({"controlnets": None, "controlnets_memory_mb": 1.0}, "'controlnets_pinned' belong to 'controlnets'"),
      ({"controlnets_memory_mb": -1.0}, "'controlnets_memory_mb' is -1")],
 )  # fmt: skip
 def test_what_a_lane_cannot_run_itself_is_refused_at_the_start(tmp_path, parameters, words):
     with pytest.raises(InvalidArgument, match=words):
-        Services(tmp_path, controlnets=controlnet_folder("edges").parent, **parameters)
+        Services(tmp_path, **{"controlnets": controlnet_folder("edges").parent, **parameters})
 
 
 def test_only_loras_that_change_prompts_are_told_to_the_text_encoder(services, tmp_path):

@@ -52,6 +52,41 @@ def test_messages_are_read_after_the_holder_let_go():
         assert lifeline.receive(1) is None
 
 
+def test_a_caller_sees_past_messages_that_the_holder_let_go():
+    with Lifeline() as lifeline:
+        with Holder(lifeline.token) as holder:
+            assert lifeline.is_taken(1)
+            holder.send(b"last words")
+            assert not lifeline.is_let_go()
+        assert lifeline.is_let_go()
+        assert lifeline.receive(1) == b"last words"
+
+
+def test_what_a_holder_said_that_left_messages_unread_is_read():
+    with Lifeline() as lifeline:
+        with Holder(lifeline.token) as holder:
+            assert lifeline.is_taken(1)
+            lifeline.hand_over(b"nobody hears this")
+            holder.send(b"last words")
+        assert lifeline.is_let_go()
+        assert [lifeline.receive(1) for _ in range(2)] == [b"last words", None]
+
+
+def test_the_end_reads_what_is_still_said_and_waits_for_the_holder():
+    with Lifeline() as lifeline, Holder(lifeline.token) as holder, ThreadPoolExecutor(1) as threads:
+        assert lifeline.is_taken(1)
+        for message in (b"one", b"two"):
+            holder.send(message)
+        read: list[bytes] = []
+        assert not lifeline.end(0, read.append)
+        ending = threads.submit(lifeline.end, 10, read.append)
+        assert holder.is_cut(10)
+        holder.send(b"three")
+        holder.close()
+        assert ending.result(10)
+        assert read == [b"one", b"two", b"three"]
+
+
 def test_a_caller_that_does_not_read_does_not_block_the_holder():
     with Lifeline() as lifeline, Holder(lifeline.token) as holder:
         for _ in range(1000):

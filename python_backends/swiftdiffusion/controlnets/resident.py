@@ -26,6 +26,7 @@ from swiftdiffusion.engines.session import Session
 from swiftdiffusion.placement import send
 
 HERE = "lane"  # in place of a transport
+PREFIX = "controlnets_"  # of a lane's parameters for them
 
 
 class ResidentControlNets:
@@ -45,7 +46,7 @@ class ResidentControlNets:
             InvalidArgument: one pinned that is not there, or that the memory does not hold.
         """
         budget = int(memory_mb * MEBIBYTE)
-        self._shelves = {device: Shelf(library, budget, pinned) for device, library in libraries.items()}
+        self._shelves = {device: Shelf(library, budget, pinned, PREFIX) for device, library in libraries.items()}
 
     def names(self) -> Sequence[str]:
         """Those that there are."""

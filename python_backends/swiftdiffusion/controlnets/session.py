@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from swiftdiffusion.controlnets.loaded import LoadedControlNet
@@ -33,7 +35,7 @@ from swiftdiffusion.daemon_threads import repeated
 from swiftdiffusion.denoising.conditioning import Conditioning
 from swiftdiffusion.denoising.timeline import Timeline
 from swiftdiffusion.engines.session import Session
-from swiftdiffusion.errors import Cancelled, Unavailable, describe
+from swiftdiffusion.errors import Cancelled, InvalidArgument, Unavailable, describe
 from swiftdiffusion.lifeline import Holder
 from swiftdiffusion.placement import Placement
 
@@ -47,7 +49,7 @@ Lend = Callable[[Callable[[], None]], AbstractContextManager[LoadedControlNet]]
 class Attached:
     """What stays the same for a request, and is known when it is attached."""
 
-    timesteps: Tensor  # [steps], of those in which the ControlNet acts, on its device
+    timesteps: NDArray[np.float32]  # [steps], of those in which the ControlNet acts
     trace: bool = False  # whether the lane wants to know when each step was computed
 
 
@@ -58,10 +60,11 @@ class ControlNetSession:
     whether on the lane's own GPU.
     """
 
-    def __init__(self, token: str, attached: Attached, lend: Lend, placement: Placement) -> None:
-        """Begin. Args: the lifeline's, the request, where the engine comes from and where it runs."""
-        self._token, self._attached, self._lend, self._placement = token, attached, lend, placement
+    def __init__(self, holder: Holder, attached: Attached, lend: Lend, placement: Placement) -> None:
+        """Begin. Args: the lifeline's, closed in the end; the request, where the engine comes from, where it runs."""
+        self._holder, self._attached, self._lend, self._placement = holder, attached, lend, placement
         self._session: Session | None = None
+        self._sample: tuple[int, ...] = ()  # its samples' shape
         self._stream: torch.cuda.Stream | None = None
         self._stepping = threading.Lock()
         self._timeline = Timeline() if attached.trace else None
@@ -72,28 +75,32 @@ class ControlNetSession:
         self._ended = ended
         self._thread.start()
 
-    def step(self, sample: Tensor, timestep: Tensor) -> Tensor:
-        """One step of the transport by calls: residuals [elements] in fp32 on the host.
+    def step(self, sample: NDArray[np.float32], timestep: NDArray[np.float32]) -> NDArray[np.float32]:
+        """One step of the transport by calls: residuals [elements] for a sample [batch, 4, h, w] and a timestep [1].
 
         Raises:
             Unavailable: the lane has let go, or never got as far.
+            InvalidArgument: a sample of another size than the reference's, or for other prompts.
         """
         with self._stepping:
             if self._session is None:
                 raise Unavailable("the request is not attached to the ControlNet any more")
-            with self._here():
-                return self._session.step(sample, timestep).float().cpu()
+            if sample.shape != self._sample:
+                raise InvalidArgument(f"sample has shape {list(sample.shape)}; allowed: {list(self._sample)}")
+            with self._here():  # what is placed, too: the stream waits for no other
+                placed = self._place(sample).to(self._placement.dtype)  # converted there
+                return self._session.step(placed, self._place(timestep)[0]).float().cpu().numpy()
 
     def _run(self) -> None:
         try:
-            with Holder(self._token) as holder, self._here():
+            with self._holder as holder, self._here():
                 try:
                     self._serve(holder)
                 except Cancelled:
                     pass
                 except Exception as error:
                     logging.getLogger("swiftdiffusion").error("a ControlNet's session failed", exc_info=error)
-                    holder.send(News(FAILED, reason=describe(error)).pack())
+                    holder.send(News(FAILED, reason=describe(error)).pack(), ROOM_S)
         finally:
             self._ended()
 
@@ -112,17 +119,19 @@ class ControlNetSession:
             controlnet = stack.enter_context(self._lend(check))
             image = self._read_next(holder, stack)["image"]
             prompts = Conditioning(**self._read_next(holder, stack))  # when they are encoded
-            session = controlnet.open(self._attached.timesteps[0], prompts, image, self._timeline)
+            timesteps = self._place(self._attached.timesteps)
+            session = controlnet.open(timesteps[0], prompts, image, self._timeline)
             stack.callback(session.close)
             if mailbox is None:
                 stack.callback(self._let_go)
+                self._sample = controlnet.shape_sample(prompts.batch, *image.shape[:2])
                 self._session = session
                 holder.send(News(READY, BLS, reason).pack(), ROOM_S)
                 while not holder.is_cut(1):
                     pass
             else:
                 holder.send(News(READY, IPC, near=mailbox.near).pack(), ROOM_S)
-                push_steps(mailbox, session, self._attached.timesteps, holder.is_cut)
+                push_steps(mailbox, session, timesteps, holder.is_cut)
         if self._timeline is not None:
             holder.send(News(RAN, spans=self._timeline.report()).pack())
 
@@ -149,6 +158,10 @@ class ControlNetSession:
         with self._stepping:  # of a step under way
             self._session = None
 
+    def _place(self, array: NDArray[np.float32]) -> Tensor:
+        """On the device, by the current stream; in fp32, as half a number type would move a timestep."""
+        return torch.tensor(array, device=self._placement.device)
+
     @contextlib.contextmanager
     def _here(self) -> Iterator[None]:
         """On the ControlNet's device, and this session's stream of it."""
@@ -158,6 +171,5 @@ class ControlNetSession:
         with torch.cuda.device(self._placement.device):
             if self._stream is None:
                 self._stream = torch.cuda.Stream()
-                self._stream.wait_stream(torch.cuda.default_stream())  # which brought the request's tensors here
             with torch.cuda.stream(self._stream):
                 yield

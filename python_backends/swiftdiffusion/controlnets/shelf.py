@@ -62,18 +62,20 @@ class Shelf(Generic[Item]):
     Room is made by dropping what was used longest ago and nobody leases; what is pinned is never dropped.
     """
 
-    def __init__(self, library: Library[Item], budget: int = 0, pinned: Collection[str] = ()) -> None:
+    def __init__(self, library: Library[Item], budget: int = 0, pinned: Collection[str] = (), prefix: str = "") -> None:
         """Load what is pinned.
 
         Args:
             library: what there is to load.
             budget: bytes for all items together; 0 for no limit.
             pinned: the names of those that stay.
+            prefix: what the model's parameters for the last two, `memory_mb` and `pinned`, begin with.
 
         Raises:
             InvalidArgument: a pinned one that is not there, or a budget too small for them.
         """
         self._library, self._budget, self._pinned = library, budget, frozenset(pinned)
+        self._memory_mb = f"'{prefix}memory_mb'"
         self._slots: OrderedDict[str, _Slot[Item]] = OrderedDict()  # the ones used longest ago first
         self._changed = threading.Condition()
         self._loader = DaemonThreads(1, "controlnet-loader")
@@ -81,12 +83,12 @@ class Shelf(Generic[Item]):
         for name in pinned:
             if name not in there:
                 raise InvalidArgument(
-                    f"parameter 'pinned' names {shorten(name)}; there are: {', '.join(there) or 'none'}"
+                    f"parameter '{prefix}pinned' names {shorten(name)}; there are: {', '.join(there) or 'none'}"
                 )
         self._pinned_bytes = sum(library.measure(name) for name in self._pinned)
         if budget and self._pinned_bytes > budget:
             raise InvalidArgument(
-                f"parameter 'memory_mb' is {budget / MEBIBYTE:g}; what 'pinned' names needs "
+                f"parameter {self._memory_mb} is {budget / MEBIBYTE:g}; what '{prefix}pinned' names needs "
                 f"{self._pinned_bytes / MEBIBYTE:.1f}"
             )
         for name in pinned:
@@ -192,7 +194,7 @@ class Shelf(Generic[Item]):
             beside = f" beside the pinned {', '.join(sorted(self._pinned))}" if pinned else ""
             raise Unavailable(
                 f"ControlNet {name!r} needs {need / MEBIBYTE:.1f} MB and does not fit into the "
-                f"{self._budget / MEBIBYTE:g} of 'memory_mb'{beside}"
+                f"{self._budget / MEBIBYTE:g} of {self._memory_mb}{beside}"
             )
         room = self._budget - sum(slot.nbytes for slot in self._slots.values())
         dropped = []
@@ -234,6 +236,6 @@ class Shelf(Generic[Item]):
             for other, slot in self._slots.items()
         )
         return Unavailable(
-            f"ControlNet {name!r} found no room within {timeout_s:g} s: 'memory_mb' is {self._budget / MEBIBYTE:g}, "
-            f"taken by {taken}"
+            f"ControlNet {name!r} found no room within {timeout_s:g} s: {self._memory_mb} is "
+            f"{self._budget / MEBIBYTE:g}, taken by {taken}"
         )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from swiftdiffusion.errors import InvalidArgument, shorten
 from swiftdiffusion.signature import Arrays
@@ -68,6 +69,16 @@ class Inputs:
         if value not in allowed:
             raise InvalidArgument(f"{name} is {shorten(value)}; allowed: {', '.join(allowed)}")
         return value
+
+    def array(self, name: str, *sides: tuple[int, int]) -> NDArray[Any]:
+        """All elements in their shape, whose sides lie in these [low, high]."""
+        array = self._tensors.get(name, _NOTHING)
+        if array.ndim != len(sides) or not all(
+            low <= side <= high for side, (low, high) in zip(array.shape, sides, strict=True)
+        ):
+            allowed = ", ".join(f"{low}" if low == high else f"{low} to {high}" for low, high in sides)
+            raise InvalidArgument(f"{name} has shape {list(array.shape)}; allowed: [{allowed}]")
+        return array
 
     def numbers_for(self, name: str, owner: str, count: int, default: float, low: float, high: float) -> list[float]:
         """One number for each name in `owner`; `default` for all where the input was not sent."""

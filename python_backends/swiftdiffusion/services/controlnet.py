@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from swiftdiffusion.configuration import require_range, split_names
@@ -19,9 +18,12 @@ from swiftdiffusion.controlnets.loaded import LoadedControlNet
 from swiftdiffusion.controlnets.session import Attached, ControlNetSession
 from swiftdiffusion.controlnets.shelf import MEBIBYTE, Shelf
 from swiftdiffusion.errors import InvalidArgument, NotFound, Unavailable, shorten
+from swiftdiffusion.lifeline import Holder
 from swiftdiffusion.placement import NetworkConfiguration, Placement, name_gpu
+from swiftdiffusion.request.inputs import Inputs
 
 SESSIONS_MAX = 256  # each has a thread; far more than there are lanes
+TIMESTEPS_MAX = 10_000  # far more than anybody takes steps
 
 
 @dataclass(frozen=True)
@@ -86,48 +88,39 @@ class ControlNetService:
                 "names": np.array([name.encode() for name in names], dtype=np.object_),
                 "gpu": np.array([gpu.encode()], dtype=np.object_),
             }
-        token = _read_text(inputs["session"])
         if "sample" not in inputs:
-            self._attach(token, inputs)
+            self._attach(inputs)
             return {"names": inputs["controlnet"]}
-        session = self._sessions.get(token)
+        read = Inputs(inputs)
+        session = self._sessions.get(read.text("session", ""))
         if session is None:
             raise Unavailable("the request is not attached to the ControlNet")
-        residuals = session.step(self._place(inputs["sample"]), self._place_exactly(inputs["timestep"])[0])
-        return {"residuals": residuals.numpy()}
+        return {"residuals": session.step(inputs["sample"], read.array("timestep", (1, 1)))}
 
     def close(self) -> None:
         """Load nothing more; sessions end with their lanes, or with this process."""
         self._shelf.close()
 
-    def _attach(self, token: str, inputs: Mapping[str, NDArray[Any]]) -> None:
+    def _attach(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         missing = {"controlnet", "timesteps"} - inputs.keys()
         if missing:
             raise InvalidArgument(f"attaching needs the inputs {', '.join(sorted(missing))} too")
+        read = Inputs(inputs)
+        token = read.text("session", "")
+        if token in self._sessions:
+            raise InvalidArgument(f"session is {token!r}, which is attached already; once is allowed")
         if len(self._sessions) >= SESSIONS_MAX:
             raise Unavailable(f"{SESSIONS_MAX} requests are attached to the ControlNet already")
-        name = self._only or _read_text(inputs["controlnet"])
+        name = self._only or read.text("controlnet", "")
         if name not in (names := self._shelf.names()):
             raise NotFound(f"controlnet is {shorten(name)}; served: {', '.join(names) or 'none'}")
         attached = Attached(
-            timesteps=self._place_exactly(inputs["timesteps"]),
-            trace=bool(inputs["trace"][0]) if "trace" in inputs else False,
+            timesteps=read.array("timesteps", (1, TIMESTEPS_MAX)).copy(),  # Triton's memory goes with the call
+            trace=read.boolean("trace", False),
         )
-        session = ControlNetSession(token, attached, partial(self._lend, name), self._placement)
+        session = ControlNetSession(Holder(token, "session"), attached, partial(self._lend, name), self._placement)
         self._sessions[token] = session
         session.start(lambda: self._sessions.__delitem__(token))
 
     def _lend(self, name: str, check: Callable[[], None]) -> AbstractContextManager[LoadedControlNet]:
         return self._shelf.lease(name, check, self._load_timeout_s)
-
-    def _place(self, array: NDArray[Any]) -> torch.Tensor:
-        """In the ControlNet's number type, converted there."""
-        return torch.tensor(array, device=self._placement.device).to(self._placement.dtype)
-
-    def _place_exactly(self, array: NDArray[Any]) -> torch.Tensor:
-        """In fp32: half a number type would move a timestep."""
-        return torch.tensor(array, device=self._placement.device)
-
-
-def _read_text(array: NDArray[Any]) -> str:
-    return array.reshape(-1)[0].decode(errors="replace")

@@ -34,6 +34,7 @@ class TextEncoderConfiguration(NetworkConfiguration, StoreConfiguration):
 
     pipeline: Path
     prompts_max: int = 16  # in one request
+    prompt_max: int = 2000  # characters
     prompt_cache: int = 256  # prompts remembered, about 0.6 MB each for SDXL in fp32
     lora_cache_mb: int = 512
     lora_timeout_s: float = 30.0
@@ -42,6 +43,7 @@ class TextEncoderConfiguration(NetworkConfiguration, StoreConfiguration):
         NetworkConfiguration.__post_init__(self)
         StoreConfiguration.__post_init__(self)
         require_range("prompts_max", self.prompts_max, 2, 1024)
+        require_range("prompt_max", self.prompt_max, 1, 1_000_000)
         require_range("prompt_cache", self.prompt_cache, 0, 1_000_000)
         require_range("lora_cache_mb", self.lora_cache_mb, 0, 1_000_000)
         require_range("lora_timeout_s", self.lora_timeout_s, 0.1, 3600)
@@ -81,10 +83,16 @@ class TextEncoderService:
             the host; for each prompt, whether it was remembered.
 
         Raises:
-            InvalidArgument, NotFound, Unavailable: a LoRA that does not exist, fit or arrive; too many prompts.
+            InvalidArgument, NotFound, Unavailable: a LoRA that does not exist, fit or arrive; too many prompts, or too
+                long ones.
         """
         if not 1 <= len(prompts) <= self._configuration.prompts_max:
             raise InvalidArgument(f"prompts has {len(prompts)} texts; allowed: 1 to {self._configuration.prompts_max}")
+        for index, prompt in enumerate(prompts):
+            if len(prompt) > self._configuration.prompt_max:
+                raise InvalidArgument(
+                    f"prompts[{index}] has {len(prompt)} characters; at most {self._configuration.prompt_max} are read"
+                )
         inspected = [(self._loader.inspect(lora.name), lora.scale) for lora in loras]
         acting = [(lora.file, scale) for lora, scale in inspected if lora.changes_prompts]
         pending = self._loader.begin([file for file, _ in acting], [scale for _, scale in acting])

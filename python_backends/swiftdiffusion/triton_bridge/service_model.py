@@ -19,7 +19,7 @@ class Service(Protocol):
 
 
 class ServiceModel:
-    """What `text_encoder`, `vae` and `controlnet` share; a subclass says whose contract and which service."""
+    """What the models beside the lanes share; a subclass says whose contract and which service."""
 
     pb_utils: ClassVar[Any]
     contract: ClassVar[Signature]

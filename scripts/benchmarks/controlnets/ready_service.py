@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from swiftdiffusion.controlnets.loaded import LoadedControlNet
 from swiftdiffusion.controlnets.session import Attached, ControlNetSession
 from swiftdiffusion.engines.session import Session, SimpleSession
+from swiftdiffusion.lifeline import Holder
 from swiftdiffusion.placement import DTYPES, Placement
 
 READY = "ready"
@@ -69,10 +71,12 @@ def main() -> None:
     def lend(check: Callable[[], None]) -> Iterator[LoadedControlNet]:
         yield controlnet
 
-    attached = Attached(torch.zeros(form["steps"], device=placement.device))
+    attached = Attached(np.zeros(form["steps"], np.float32))
+    if placement.device.type == "cuda":
+        torch.cuda.synchronize()  # sessions have streams of their own
     print(READY, flush=True)
     for line in sys.stdin:
-        ControlNetSession(line.strip(), attached, lend, placement).start(lambda: None)
+        ControlNetSession(Holder(line.strip()), attached, lend, placement).start(lambda: None)
 
 
 if __name__ == "__main__":

@@ -76,6 +76,7 @@ def test_requests_are_bounded_by_the_profiles(checkpoint, layout, begin):
     write_repository(MODELS, checkpoint, ADAPTERS, profiles, layout, begin)
     lane = read(layout, "swiftdiffusion", LaneConfiguration)[1]
     assert (lane.width, lane.height, lane.size_min, lane.size_max) == (128, 192, 64, 256)
+    assert read(layout, "vae_decoder", VaeDecoderConfiguration)[1].size_max == 256
 
 
 def test_a_missing_plan_is_refused(checkpoint, layout, begin):

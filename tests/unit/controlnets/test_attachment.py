@@ -1,5 +1,6 @@
 import gc
 import os
+import re
 import threading
 import time
 import weakref
@@ -127,6 +128,26 @@ def test_a_request_that_is_over_is_freed_at_once(network, service, threads):
         assert [one() for one in left] == [None, None]
     finally:
         gc.enable()
+
+
+def test_a_step_takes_a_sample_of_the_requests_shape_and_one_timestep(network, service, threads):
+    attachment = attach(lambda _, __, inputs: threads.submit(service.answer, inputs), make_subject(network))
+    with closing(attachment):
+        make_ready(attachment, network)
+        step = {
+            "session": np.array([attachment._lifeline.token.encode()], object),
+            "sample": np.zeros((2, 4, LATENTS, LATENTS), np.float32),
+            "timestep": np.zeros(1, np.float32),
+        }
+        for name, shapes, allowed in (
+            ("sample", [(2, 3, LATENTS, LATENTS), (1, 4, 1, 1), (4, LATENTS, LATENTS), (0,)], [2, 4, LATENTS, LATENTS]),
+            ("timestep", [(0,), (2,), (1, 1)], [1]),
+        ):
+            for shape in shapes:
+                words = re.escape(f"{name} has shape {list(shape)}; allowed: {allowed}")
+                with pytest.raises(InvalidArgument, match=words):
+                    service.answer(step | {name: np.zeros(shape, np.float32)})
+        assert service.answer(step)["residuals"].shape == (network.count_residuals(2, LATENTS, LATENTS),)
 
 
 def test_memory_that_cannot_be_shared_is_refused_where_nothing_else_will_do(network, service, threads):

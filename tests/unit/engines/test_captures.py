@@ -1,6 +1,8 @@
 """Which captures an engine keeps, and what inputs they take; making and replaying them needs a GPU."""
 
-from dataclasses import dataclass
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -46,6 +48,68 @@ def test_what_is_lent_stays_and_is_nobody_elses():
     captures.give_back(first)
     captures.give_back(second)
     assert borrow(captures, 1, made_anew) is second
+
+
+@dataclass
+class Maker:
+    """Makes one when it may, and tells when it has begun."""
+
+    begun: threading.Event = field(default_factory=threading.Event)
+    may_end: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self, number):
+        self.begun.set()
+        assert self.may_end.wait(10)
+        return Numbered(number)
+
+
+def test_nobody_waits_for_what_is_made_for_another():
+    captures, maker = Captures(3), Maker()
+    with ThreadPoolExecutor(2) as threads:
+        captures.give_back(borrow(captures, 1))
+        lent = borrow(captures, 2)
+        making = threads.submit(borrow, captures, 3, maker)
+        try:
+            assert maker.begun.wait(10)
+            other = threads.submit(borrow, captures, 1, made_anew).result(10)
+            for capture in (other, lent):
+                threads.submit(captures.give_back, capture).result(10)
+            assert not making.done()
+        finally:
+            maker.may_end.set()
+        assert making.result(10) == Numbered(3)
+
+
+def test_what_is_given_back_while_another_is_made_is_not_made_again():
+    captures, maker = Captures(2), Maker()
+    with ThreadPoolExecutor(2) as threads:
+        lent = borrow(captures, 1)
+        making = threads.submit(borrow, captures, 2, maker)
+        try:
+            assert maker.begun.wait(10)
+            same = threads.submit(borrow, captures, 1, made_anew)
+            captures.give_back(lent)
+        finally:
+            maker.may_end.set()
+        assert same.result(10) is lent
+        assert making.result(10) == Numbered(2)
+
+
+def test_what_is_made_has_its_place_and_leaves_it_where_it_fails():
+    captures, maker = Captures(2), Maker()
+    with ThreadPoolExecutor(1) as threads:
+        lent = [borrow(captures, number) for number in (1, 2)]
+        making = threads.submit(borrow, captures, 3, maker)
+        try:
+            assert maker.begun.wait(10)
+            captures.give_back(lent[0])  # for which there is no place beside the other two
+            assert len(captures._kept) == 2
+        finally:
+            maker.may_end.set()
+        captures.give_back(making.result(10))
+    with pytest.raises(AssertionError, match="1 was not kept"):
+        borrow(captures, 1, made_anew)
+    assert len(captures._kept) == 1  # it had made room
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import torch
 
 from shapes.checkpoint import controlnet_folder
 from swiftdiffusion.configuration import read_configuration, split_names
-from swiftdiffusion.errors import InvalidArgument, NotFound
+from swiftdiffusion.errors import InvalidArgument, NotFound, Unavailable
+from swiftdiffusion.lifeline import Lifeline
 from swiftdiffusion.placement import Placement
 from swiftdiffusion.services.controlnet import ControlNetConfiguration, ControlNetService
 
@@ -22,9 +23,9 @@ def names(service):
     return [name.decode() for name in service.answer({})["names"]]
 
 
-def make_attaching(name):
-    texts = {"session": np.array([b"0" * 32], object), "controlnet": np.array([name.encode()], object)}
-    return {**texts, "timesteps": np.zeros(1, np.float32)}
+def make_attaching(name, token="0" * 32, steps=1):
+    texts = {"session": np.array([token.encode()], object), "controlnet": np.array([name.encode()], object)}
+    return {**texts, "timesteps": np.zeros(steps, np.float32)}
 
 
 @pytest.mark.parametrize(
@@ -65,3 +66,41 @@ def test_those_of_a_folder_are_named_and_the_pinned_ones_loaded():
 def test_a_pinned_one_must_be_there():
     with pytest.raises(InvalidArgument, match="'pinned' names 'depth'; there are: edges, layout"):
         ControlNetService(read(controlnets=".", pinned="depth"), CPU)
+
+
+@pytest.fixture(scope="module")
+def service():
+    return ControlNetService(read(controlnet="edges"), CPU)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        (make_attaching("edges", "x"), "session is 'x'; 32 hexadecimal digits are allowed"),
+        (make_attaching("edges", ""), "session is ''; 32 hexadecimal digits are allowed"),
+        (make_attaching("edges", steps=0), r"timesteps has shape \[0\]; allowed: \[1 to 10000\]"),
+        (make_attaching("edges", steps=10_001), r"timesteps has shape \[10001\]; allowed"),
+        (make_attaching("edges") | {"timesteps": np.zeros((1, 1), np.float32)}, r"timesteps has shape \[1, 1\]"),
+        (make_attaching("edges") | {"session": np.array([], object)}, "session is ''"),
+        (make_attaching("edges") | {"session": np.array([b"0" * 32] * 2, object)}, "session has 2 values"),
+        ({"session": np.array([b"0" * 32], object)}, "attaching needs the inputs controlnet, timesteps too"),
+    ],
+)
+def test_what_cannot_be_attached_is_refused(service, inputs, words):
+    with pytest.raises(InvalidArgument, match=words):
+        service.answer(inputs)
+    assert not service._sessions
+
+
+def test_a_step_of_a_request_that_is_not_attached_is_refused(service):
+    with pytest.raises(Unavailable, match="not attached"):
+        service.answer({"session": np.array([b"x"], object), "sample": np.zeros((1, 4, 8, 8), np.float32)})
+
+
+def test_a_request_is_attached_once(service):
+    with Lifeline() as lifeline:
+        service.answer(make_attaching("edges", lifeline.token))
+        assert lifeline.is_taken(10)
+        with pytest.raises(InvalidArgument, match=r"session is '.*', which is attached already"):
+            service.answer(make_attaching("edges", lifeline.token))
+        assert lifeline.end(10)

@@ -1,0 +1,33 @@
+"""The service's side of a request, where no lane listens as it should."""
+
+import threading
+
+import numpy as np
+import torch
+
+from swiftdiffusion.controlnets.messages import ALIVE, FAILED, News, pack_offer
+from swiftdiffusion.controlnets.session import Attached, ControlNetSession
+from swiftdiffusion.errors import Unavailable
+from swiftdiffusion.lifeline import Holder, Lifeline
+from swiftdiffusion.placement import Placement
+
+
+def test_a_failure_is_said_though_signs_of_life_fill_the_socket():
+    def lend(check):
+        raise Unavailable("no room for it")
+
+    ended = threading.Event()
+    with Lifeline() as lifeline:
+        holder = Holder(lifeline.token)
+        for _ in range(1000):  # as many as there is room for
+            holder.send(News(ALIVE).pack())
+        attached = Attached(np.zeros(1, np.float32))
+        ControlNetSession(holder, attached, lend, Placement(torch.device("cpu"), torch.float32)).start(ended.set)
+        assert lifeline.is_taken(10)
+        lifeline.hand_over(pack_offer(None))
+        assert not ended.wait(0.5), "before there is room"
+        heard = []
+        while message := lifeline.receive(10):
+            heard.append(News.unpack(message))
+        assert (heard[-1].state, heard[-1].reason) == (FAILED, "UNAVAILABLE: no room for it")
+        assert ended.wait(10)
