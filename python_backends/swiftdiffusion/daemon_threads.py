@@ -24,7 +24,7 @@ class DaemonThreads:
     def __init__(self, count: int, name: str) -> None:
         """Args: how many run at a time, and what debuggers call them."""
         self._count, self._name = count, name
-        self._queued: deque[Callable[[], None]] = deque()
+        self._queued: deque[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = deque()
         self._free = 0  # threads that wait for work
         self._threads: list[threading.Thread] = []
         self._closed = False
@@ -33,19 +33,10 @@ class DaemonThreads:
     def submit(self, work: Callable[..., Result], *args: Any) -> Future[Result]:
         """Have `work(*args)` done as soon as a thread is free; raises Unavailable once closed."""
         future: Future[Result] = Future()
-
-        def run() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                future.set_result(work(*args))
-            except BaseException as error:
-                future.set_exception(error)
-
         with self._changed:
             if self._closed:
                 raise Unavailable("the server is shutting down")
-            self._queued.append(run)
+            self._queued.append((future, work, args))
             if len(self._queued) > self._free and len(self._threads) < self._count:
                 thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
                 self._threads.append(thread)
@@ -71,9 +62,19 @@ class DaemonThreads:
                 self._free -= 1
                 if not self._queued:
                     return
-                run = self._queued.popleft()
-            run()
-            del run  # what it holds is not kept until the next one comes
+                item = self._queued.popleft()
+            _do(*item)
+            del item  # what it holds is not kept until the next one comes
+
+
+def _do(future: Future[Any], work: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(work(*args))
+    except BaseException as error:
+        future.set_exception(error)
+        del future  # the error holds this frame: in a circle both would stay until Python looks for such
 
 
 @contextmanager

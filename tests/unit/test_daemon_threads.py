@@ -1,7 +1,9 @@
+import gc
 import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -17,6 +19,30 @@ def test_work_is_done_and_what_it_raises_is_handed_on():
     assert threads.close(5)
     with pytest.raises(Unavailable, match="shutting down"):
         threads.submit(print)
+
+
+def test_what_failing_work_held_goes_with_its_future():
+    """Not when Python next looks for circles."""
+
+    class Large:
+        pass
+
+    def fail():
+        large = Large()
+        held.append(weakref.ref(large))
+        raise ValueError
+
+    threads = DaemonThreads(1, "test")
+    held: list[weakref.ref[Large]] = []
+    gc.disable()
+    try:
+        future = threads.submit(fail)
+        assert future.exception(5)
+        del future
+        assert threads.close(5)
+        assert held[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_no_more_than_so_many_run_at_a_time():

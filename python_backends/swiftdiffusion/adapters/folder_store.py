@@ -82,6 +82,9 @@ class FolderStore:
         except OSError:
             return False
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def _list(self) -> dict[str, os.DirEntry[str]]:
         try:
             with os.scandir(self._folder) as entries:
