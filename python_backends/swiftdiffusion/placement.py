@@ -36,6 +36,7 @@ class NetworkConfiguration:
     warm_up: str = ""  # pictures' sizes that it captures at the start: "1024x1024, 768x1344"
 
     def __post_init__(self) -> None:
+        require_range("threads", self.threads, 0, 1024)
         require_range("captures", self.captures, 1, 64)
         if len(self.warm_up_sizes) > self.captures:
             raise InvalidArgument(
@@ -77,17 +78,16 @@ def choose_placement(device: str, dtype: str, instance_kind: str, instance_devic
         instance_device: Triton's ``model_instance_device_id``.
 
     Raises:
-        InvalidArgument: a device that torch does not see, or an unknown number type.
+        InvalidArgument: a device that is none of these or that torch does not see, or an unknown number type.
     """
     if device == "auto":
         if instance_kind == "GPU":
             device = f"cuda:{instance_device}"
         else:
             device = "cuda:0" if torch.cuda.is_available() else "cpu"
-    try:
-        place = torch.device(device)
-    except RuntimeError:
-        raise InvalidArgument(f"parameter 'device' is {device!r}; allowed: auto, cpu, cuda, cuda:N") from None
+    if not re.fullmatch(r"cpu|cuda(:(0|[1-9]\d?))?", device):  # torch reads more than that, and 300 as 44
+        raise InvalidArgument(f"parameter 'device' is {device!r}; allowed: auto, cpu, cuda, cuda:N")
+    place = torch.device(device)
     if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
         raise InvalidArgument(f"parameter 'device' is {device!r}; torch sees {torch.cuda.device_count()} GPUs")
     if dtype == "auto":

@@ -109,7 +109,7 @@ def test_chunks_arrive_whole_whoever_copies_them(monkeypatch: pytest.MonkeyPatch
         for copy in copies:
             assert copy.tensors["b"].shape == (100_003,)
             assert torch.equal(copy.memory.cpu(), content)
-    copier.close()
+    copier.close(10)
 
 
 def test_a_lora_from_the_host_cache_is_the_one_from_the_file(bench: Bench) -> None:

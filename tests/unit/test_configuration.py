@@ -76,6 +76,13 @@ def test_what_is_wrong_is_named(parameters, words):
         {"scheduler": "Euler"},
         {"output_format": "gif"},
         {"guidance_scale": -1.0},
+        {"guidance_scale_max": float("inf")},
+        {"scale_max": -1.0},
+        {"scale_max": float("nan")},
+        {"prompt_max": -5},
+        {"prompt_max": 2501},
+        {"image_bytes_max": -1},
+        {"threads": -3},
         {"lora_timeout_s": 0.0},
     ],
 )

@@ -9,7 +9,7 @@ from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.lane import Lane
 from swiftdiffusion.lane_configuration import LaneConfiguration
 from swiftdiffusion.networks.unet import Encoder
-from swiftdiffusion.placement import NetworkConfiguration, Placement, choose_second
+from swiftdiffusion.placement import NetworkConfiguration, Placement, choose_placement, choose_second
 from swiftdiffusion.services.controlnet import ControlNetConfiguration, ControlNetService
 from swiftdiffusion.services.vae_decoder import VaeDecoderConfiguration, VaeDecoderService
 
@@ -72,6 +72,22 @@ def test_every_model_warms_up(tmp_path, monkeypatch):
         ("UNetDecoder", (2, 96, 8, 6), None),
         ("Advance", (2, 4, 32, 24), None),
     ]
+
+
+@pytest.mark.parametrize("device", ["meta", "xpu", "mps", "cpu:3", "cuda:-1", "cuda:01", "cuda:300", "", "gpu"])
+def test_a_device_that_is_none_is_refused(monkeypatch, device):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 64)
+    with pytest.raises(InvalidArgument, match=f"'device' is '{device}'; allowed: auto, cpu, cuda, cuda:N"):
+        choose_placement(device, "auto", "CPU", 0)
+
+
+def test_a_gpu_is_one_that_is_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_placement("cuda:1", "auto", "CPU", 0) == Placement(torch.device("cuda:1"), torch.float16)
+    assert choose_placement("auto", "auto", "GPU", 1) == Placement(torch.device("cuda:1"), torch.float16)
+    assert choose_placement("cpu", "auto", "GPU", 1) == CPU
+    with pytest.raises(InvalidArgument, match="'device' is 'cuda:2'; torch sees 2 GPUs"):
+        choose_placement("cuda:2", "auto", "CPU", 0)
 
 
 @pytest.mark.parametrize(

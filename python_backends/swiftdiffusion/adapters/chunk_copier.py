@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from swiftdiffusion.adapters.copy_stream import Mark, copy_stream
 from swiftdiffusion.adapters.tensor_block import TensorBlock
+from swiftdiffusion.daemon_threads import DaemonThreads
 
 CHUNK = 8 * 2**20  # bytes: enough for a disk's full speed, little beside a file
 THREADS = 4  # as many chunks are read at a time; one alone leaves a disk with little to do
@@ -34,7 +35,7 @@ class ChunkCopier:
 
     def __init__(self, device: torch.device, threads: int = THREADS) -> None:
         self.device = device
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="lora-copier")
+        self._threads = DaemonThreads(threads, "lora-copier")
         self._buffers: SimpleQueue[_Buffer] = SimpleQueue()
         for _ in range(threads if device.type == "cuda" else 0):
             self._buffers.put(_Buffer(torch.empty(CHUNK, dtype=torch.uint8, pin_memory=True), Mark(None)))
@@ -51,6 +52,7 @@ class ChunkCopier:
 
         Raises:
             Exception: what `read` raised; nothing reads any more then.
+            Unavailable: it is closed.
         """
         on_host = self.device.type == block.memory.device.type
         target = block if on_host else block.allocate_on(self.device)
@@ -66,12 +68,12 @@ class ChunkCopier:
         return target
 
     def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """Have one of the threads do something else that waits for disks."""
+        """Have one of the threads do something else that waits for disks; raises `Unavailable` once closed."""
         return self._threads.submit(work, *arguments)
 
-    def close(self) -> None:
-        """Finish what was begun and end the threads."""
-        self._threads.shutdown(wait=True)
+    def close(self, timeout_s: float) -> None:
+        """Begin nothing more, and wait up to `timeout_s` for what was begun."""
+        self._threads.close(timeout_s)
 
     def _copy_chunk(self, source: Tensor, target: Tensor, start: int, read: Callable[[int, int], None]) -> None:
         part = source[start : start + CHUNK]

@@ -15,6 +15,7 @@ from filelock import FileLock
 
 SUFFIX = ".safetensors"
 PART_SUFFIX = ".part"
+ROOM_S = 10.0  # making room takes milliseconds: who is not done by then has been stopped
 ABANDONED_S = 3600.0  # a part that nobody has written to for so long belongs to a process that died
 
 
@@ -54,7 +55,7 @@ class DiskCache:
             timeout_s: how long to wait for another process that is fetching it.
 
         Raises:
-            filelock.Timeout: the other process is not done in time.
+            filelock.Timeout: the other process is not done in time, or one has made room for longer than `ROOM_S`.
             OSError: the disk is full, or cannot be written.
         """
         path = self._place(identity)
@@ -77,7 +78,7 @@ class DiskCache:
         return sum(size for _, size, _ in self._entries())
 
     def _make_room(self, size: int) -> None:
-        with FileLock(self._folder / "room.lock"):
+        with FileLock(self._folder / "room.lock", timeout=ROOM_S):
             entries = sorted(self._entries())
             held = sum(held_size for _, held_size, _ in entries)
             for _, held_size, path in entries:

@@ -69,8 +69,11 @@ class FolderStore:
 
     def read_note(self, file: AdapterFile, suffix: str, limit: int) -> bytes | None:
         """See `AdapterStore`."""
+        path = Path(file.location.removesuffix(SUFFIX) + suffix)
         try:
-            with (self._folder / (file.name + suffix)).open("rb") as note:
+            if not path.is_file():  # who opens a pipe waits until somebody writes to it
+                return None
+            with path.open("rb") as note:
                 return note.read(limit)
         except OSError:
             return None
@@ -81,6 +84,9 @@ class FolderStore:
             return _describe(file.name, Path(file.location)) == file
         except OSError:
             return False
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def _list(self) -> dict[str, os.DirEntry[str]]:
         try:

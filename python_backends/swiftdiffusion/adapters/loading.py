@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -23,11 +23,13 @@ from swiftdiffusion.adapters.safetensors_file import Header, MalformedFileError
 from swiftdiffusion.adapters.store import AdapterFile, AdapterStore
 from swiftdiffusion.adapters.targets import TEXT_ENCODERS, Targets
 from swiftdiffusion.adapters.weights import LoraWeights, ScaledLora, read_weights
+from swiftdiffusion.daemon_threads import DaemonThreads
 from swiftdiffusion.errors import InvalidArgument, Unavailable
 
 LAYOUTS_KEPT = 64  # about 1 MB each for SDXL
 PLANS_KEPT = 8  # about 2 MB each, with the headers that they are for
 ATTEMPTS = 2
+CLOSE_S = 5.0  # for loads under way; a disk or a store that hangs is not waited for
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class LoraLoader:
         self._layouts = Layouts(targets, LAYOUTS_KEPT)
         self._read_layout = lru_cache(maxsize=LAYOUTS_KEPT)(self._read_layout_uncached)
         self._plan = lru_cache(maxsize=PLANS_KEPT)(lambda header, layout: LoraPlan(header, layout, networks))
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="lora-loader")
+        self._threads = DaemonThreads(threads, "lora-loader")
         self._lock = threading.Lock()
         self._loading: dict[AdapterFile, Future[LoraWeights]] = {}
         self._times: WeakKeyDictionary[LoraWeights, LoadTimes] = WeakKeyDictionary()
@@ -132,11 +134,15 @@ class LoraLoader:
         return PendingLoras(names, tuple(scales), [self.load(file) for file in files], prepare)
 
     def close(self) -> None:
-        """Let the loads under way finish, fail the queued ones with `Unavailable` and end the threads."""
+        """Give up downloads and fail the queued loads, both with `Unavailable`; wait a little for those under way.
+
+        The store is closed too.
+        """
         with self._lock:
             self._closed = True
-        self._threads.shutdown(wait=True)  # cancelled futures would leave their waiters waiting
-        self._copier.close()
+        self._store.close()
+        self._threads.close(CLOSE_S)
+        self._copier.close(0)
 
     def _forget(self, file: AdapterFile) -> None:
         with self._lock:

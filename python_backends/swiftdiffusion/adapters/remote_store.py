@@ -6,7 +6,6 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -25,6 +24,7 @@ from swiftdiffusion.adapters.store import (
     list_names,
     refuse_pickles,
 )
+from swiftdiffusion.daemon_threads import DaemonThreads
 from swiftdiffusion.errors import InvalidArgument, NotFound, Unavailable
 from swiftdiffusion.waiting import wait_for
 
@@ -69,7 +69,7 @@ class RemoteStore:
         self._size_limit = size_limit
         self._timeout_s = timeout_s
         self._listing_s = listing_s
-        self._threads = ThreadPoolExecutor(CALLS, thread_name_prefix="adapter-store")
+        self._threads = DaemonThreads(CALLS, "adapter-store")
         self._lock = threading.Lock()
         self._listing: dict[str, Entry] | None = None
         self._listed_at = self._failed_at = float("-inf")
@@ -109,7 +109,9 @@ class RemoteStore:
         try:
             return self._cache.get(_identify(file), file.size, lambda copy: self._download(file, copy), DOWNLOAD_S)
         except filelock.Timeout:
-            raise Unavailable(f"LoRA {file.name!r} is still being fetched by another process; try again.") from None
+            raise Unavailable(
+                f"LoRA {file.name!r} waits for another process, which fetches it or makes room on the disk; try again."
+            ) from None
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise Unavailable(f"LoRA {file.name!r} cannot be copied to the local disk: {reason}.") from error
@@ -134,6 +136,10 @@ class RemoteStore:
     def is_current(self, file: AdapterFile) -> bool:
         """A copy does not change."""
         return True
+
+    def close(self) -> None:
+        """See `AdapterStore`."""
+        self._threads.close(0)
 
     def _download(self, file: AdapterFile, copy: BinaryIO) -> None:
         self._forget(file)  # the checksum, too, shall be today's
@@ -223,12 +229,13 @@ class RemoteStore:
         return found
 
     def _call(self, work: Callable[[], Result]) -> Result:
-        """Do `work` on a thread that may hang, and wait for it a bounded time."""
+        """Do `work` on a thread that may hang, and wait for it a bounded time; raises Unavailable once closed, too."""
         waited = time.monotonic() - self._failed_at
         if waited < self._timeout_s:
             raise Unavailable(f"the store did not answer {waited:.0f} s ago")
+        answer = self._threads.submit(work)
         try:
-            return wait_for(self._threads.submit(work), "the adapter store", self._timeout_s)
+            return wait_for(answer, "the adapter store", self._timeout_s)
         except FileNotFoundError:
             raise
         except Exception as error:
@@ -241,7 +248,7 @@ class RemoteStore:
 class _Stream:
     """An open remote file, each of whose reads is bounded."""
 
-    def __init__(self, file: Any, call: Callable[[Callable[[], Any]], Any], threads: ThreadPoolExecutor) -> None:
+    def __init__(self, file: Any, call: Callable[[Callable[[], Any]], Any], threads: DaemonThreads) -> None:
         self._file, self._call, self._threads = file, call, threads
 
     def __enter__(self) -> _Stream:

@@ -59,6 +59,9 @@ class AdapterStore(Protocol):
     def is_current(self, file: AdapterFile) -> bool:
         """Whether what `fetch` gave is still this very file."""
 
+    def close(self) -> None:
+        """Ask for nothing more: what is being fetched fails soon, with `Unavailable`. Waits for nothing."""
+
 
 def check_name(name: str) -> None:
     """Raise `InvalidArgument` for what is no name; names are compared with listings and never joined to paths."""

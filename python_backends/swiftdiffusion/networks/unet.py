@@ -165,12 +165,27 @@ def load_unet(folder: Path, dtype: torch.dtype) -> tuple[UNetEncoder, UNetDecode
     return UNetEncoder(unet), UNetDecoder(unet)
 
 
+# what the halves and the fused layers know nothing of, and would leave out
+FOREIGN = (
+    "class_embed_type",
+    "num_class_embeds",
+    "encoder_hid_dim_type",
+    "time_cond_proj_dim",
+    "time_embedding_act_fn",
+    "center_input_sample",
+    "only_cross_attention",
+    "mid_block_only_cross_attention",
+    "dual_cross_attention",
+)
+
+
 def require_sdxl(config: dict, network: str) -> None:
-    """Refuse a UNet or ControlNet with inputs that SDXL's does not have; raises InvalidArgument."""
+    """Refuse a UNet or ControlNet with inputs or attentions that SDXL's does not have; raises InvalidArgument."""
     if config["addition_embed_type"] != "text_time":
         raise InvalidArgument(
             f"the {network}'s addition_embed_type is {config['addition_embed_type']!r}; SDXL's 'text_time' is served"
         )
-    for part in ("class_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim", "time_embedding_act_fn"):
-        if config.get(part) is not None:
-            raise InvalidArgument(f"the {network}'s {part} is {config[part]!r}; SDXL's has none")
+    for part in FOREIGN:
+        value = config.get(part)
+        if any(value) if isinstance(value, (list, tuple)) else value:  # some are told for each block
+            raise InvalidArgument(f"the {network}'s {part} is {value!r}; SDXL's has none")

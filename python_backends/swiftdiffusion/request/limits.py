@@ -9,6 +9,8 @@ from swiftdiffusion.denoising.schedulers import SCHEDULERS
 from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.request.images import OUTPUT_FORMATS
 
+PROMPT_MOST = 2500  # characters: two prompts of 12 bytes for each are what a JPEG's 64 kB of EXIF hold
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -34,6 +36,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         require_range("steps", self.steps, 1, self.steps_max)
+        require_range("guidance_scale_max", self.guidance_scale_max, 0, 1000)
         require_range("guidance_scale", self.guidance_scale, 0, self.guidance_scale_max)
         require_range("size_min", self.size_min, 8, self.size_max)
         for key, size in (("width", self.width), ("height", self.height)):
@@ -43,6 +46,9 @@ class Limits:
         require_range("loras_max", self.loras_max, 0, 64)
         require_range("controlnets_max", self.controlnets_max, 1, 64)
         require_range("lora_bound", self.lora_bound, 0, self.steps_max)
+        require_range("scale_max", self.scale_max, 0, 1000)
+        require_range("prompt_max", self.prompt_max, 1, PROMPT_MOST)
+        require_range("image_bytes_max", self.image_bytes_max, 1, 1_000_000_000)
         require_range("preview_every", self.preview_every, 0, self.steps_max)
         for key, value, allowed in (
             ("scheduler", self.scheduler, SCHEDULERS),

@@ -59,7 +59,8 @@ class AdapterListService:
         }
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Ask the store for nothing more."""
+        self._store.close()
 
     def _describe(self, name: str) -> dict[str, Any]:
         try:

@@ -54,6 +54,7 @@ class ControlNetConfiguration(NetworkConfiguration):
             )
         require_range("memory_mb", self.memory_mb, 0, 10_000_000)
         require_range("load_timeout_s", self.load_timeout_s, 0.1, 3600)
+        require_range("prompt_tokens", self.prompt_tokens, 1, 1024)
 
 
 class ControlNetService:

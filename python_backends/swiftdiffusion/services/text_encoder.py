@@ -94,15 +94,14 @@ class TextEncoderService:
                     f"prompts[{index}] has {len(prompt)} characters; at most {self._configuration.prompt_max} are read"
                 )
         inspected = [(self._loader.inspect(lora.name), lora.scale) for lora in loras]
-        acting = [(lora.file, scale) for lora, scale in inspected if lora.changes_prompts]
-        pending = self._loader.begin([file for file, _ in acting], [scale for _, scale in acting])
-        scaled = pending.wait(self._configuration.lora_timeout_s)
-        keys = [(prompt, tuple(lora.key for lora in scaled)) for prompt in prompts]
+        acting = tuple((lora.file, scale) for lora, scale in inspected if lora.changes_prompts)
+        keys = [(prompt, acting) for prompt in prompts]
 
         missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in self._cache}
         found = {key: self._cache[key] for key in keys if key not in missing}
         if missing:
-            self._patcher.apply(scaled)
+            pending = self._loader.begin([file for file, _ in acting], [scale for _, scale in acting])
+            self._patcher.apply(pending.wait(self._configuration.lora_timeout_s))
             found.update(zip(missing, self._run(list(missing.values())), strict=True))
         for key in keys:
             self._remember(key, found[key])

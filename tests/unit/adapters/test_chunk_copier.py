@@ -16,7 +16,7 @@ def copier(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChunkCopier]:
     monkeypatch.setattr(chunk_copier, "CHUNK", 128)
     copier = ChunkCopier(torch.device("cpu"), threads=3)
     yield copier
-    copier.close()
+    copier.close(10)
 
 
 @pytest.fixture

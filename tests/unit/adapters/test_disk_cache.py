@@ -1,13 +1,16 @@
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import filelock
 import pytest
 
+from swiftdiffusion.adapters import disk_cache
 from swiftdiffusion.adapters.disk_cache import ABANDONED_S, DiskCache
+from swiftdiffusion.daemon_threads import DaemonThreads
 
 
 def write(count: int) -> Callable[[BinaryIO], None]:
@@ -19,6 +22,11 @@ def write(count: int) -> Callable[[BinaryIO], None]:
 
 def get(cache: DiskCache, identity: str, size: int = 100) -> Path:
     return cache.get(identity, size, write(size), timeout_s=5)
+
+
+def in_thread(work: Callable[[], Any]) -> Future[Any]:
+    """For what may never return."""
+    return DaemonThreads(1, "test").submit(work)
 
 
 def refuse(file: BinaryIO) -> None:
@@ -97,3 +105,13 @@ def test_the_wait_for_another_is_bounded(tmp_path: Path) -> None:
     finish.set()
     thread.join(10)
     assert cache.get("a", 100, refuse, 5).read_bytes() == b"x" * 100
+
+
+def test_the_wait_for_one_who_makes_room_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk_cache, "ROOM_S", 0.1)
+    cache = DiskCache(tmp_path, 1000)
+    with filelock.FileLock(tmp_path / "room.lock"):
+        answer = in_thread(lambda: get(cache, "a"))
+        with pytest.raises(filelock.Timeout):
+            answer.result(5)
+    assert get(cache, "a").exists()

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from swiftdiffusion.adapters.folder_store import FolderStore
+from swiftdiffusion.daemon_threads import DaemonThreads
 from swiftdiffusion.errors import InvalidArgument, NotFound, Unavailable
 
 
@@ -126,6 +127,19 @@ def test_follows_links_but_only_to_plain_files(folder: Path, tmp_path: Path) -> 
         assert name not in store.names()
         with pytest.raises(NotFound):
             store.find(name)
+
+
+def test_a_note_is_what_lies_beside_the_file_if_it_is_a_plain_one(folder: Path, tmp_path: Path) -> None:
+    store = FolderStore(folder)
+    night = store.find("night")
+    (tmp_path / "elsewhere").write_bytes(b"12345")
+    (folder / "night.link").symlink_to(tmp_path / "elsewhere")
+    assert store.read_note(night, ".link", 4) == b"1234"
+    (folder / "night.folder").mkdir()
+    os.mkfifo(folder / "night.pipe")
+    threads = DaemonThreads(1, "test")  # who opens the pipe never comes back
+    for suffix in (".missing", ".folder", ".pipe"):
+        assert threads.submit(store.read_note, night, suffix, 4).result(5) is None
 
 
 def test_folder_that_is_none(folder: Path, tmp_path: Path) -> None:

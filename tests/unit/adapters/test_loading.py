@@ -278,6 +278,22 @@ def test_closing_ends_the_threads_and_fails_what_waits(
         loader.load("ink")
 
 
+def test_closing_waits_a_bounded_time_for_a_load_that_hangs(
+    lora: Path, gate: Gate, make_loader: MakeLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "CLOSE_S", 0.1)
+    loader = make_loader()
+    running = loader.load("ink")
+    assert gate.started.acquire(timeout=10)
+    closing = threading.Thread(target=loader.close, daemon=True)
+    closing.start()
+    closing.join(5)
+    assert not closing.is_alive() and not running.done()
+    gate.open()
+    with pytest.raises(Unavailable, match="shutting down"):
+        running.result(10)
+
+
 def test_many_threads_at_once(tmp_path: Path, pipeline: Any, make_loader: MakeLoader) -> None:
     names = [f"lora{number}" for number in range(5)]
     for name in names:

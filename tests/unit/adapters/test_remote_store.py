@@ -191,6 +191,47 @@ def test_a_slow_store_does_not_hold_up_the_others(
     assert slow.wait(20)
 
 
+def test_closing_gives_downloads_up(
+    make_remote_loader: Callable[..., LoraLoader], server: HttpStore, tmp_path: Path
+) -> None:
+    loader = make_remote_loader()
+    ink = loader.inspect("ink").file
+    server.pause_s, server.bodies = 0.5, []
+    loading = loader.load(ink)
+    deadline = time.monotonic() + 10
+    while not server.bodies:
+        assert time.monotonic() < deadline, "the download does not begin"
+        time.sleep(0.01)
+    loader.close()
+    with pytest.raises(Unavailable, match="the server is shutting down"):
+        loading.result(0)
+    assert list_copies(tmp_path) == []
+
+
+def test_a_process_ends_while_its_store_hangs(tmp_path: Path) -> None:
+    """Of a protocol whose sockets have no bound of ours; a pipe that nobody writes to stands for it."""
+    os.mkfifo(tmp_path / "ink.safetensors")
+    program = """if True:
+        import sys
+        from pathlib import Path
+        from swiftdiffusion.adapters.disk_cache import DiskCache
+        from swiftdiffusion.adapters.remote_store import RemoteStore
+        store = RemoteStore("file://" + sys.argv[1], DiskCache(Path(sys.argv[1], "copies"), 2**20), 2**20, 0.1)
+        store.read_header(store.find("ink"))"""
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    ended = subprocess.run(command, timeout=60, check=False, stderr=subprocess.PIPE, text=True)
+    assert "the adapter store did not answer within 0.1 s" in ended.stderr
+
+
+def test_a_closed_store_is_asked_for_nothing(make_store: MakeStore, server: HttpStore) -> None:
+    store = make_store()
+    ink = store.find("ink")
+    store.close()
+    with pytest.raises(Unavailable, match="the server is shutting down"):
+        store.fetch(ink)
+    assert server.bodies == []
+
+
 def test_an_address_that_nobody_knows(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="'nonsense://x' cannot be opened"):
         RemoteStore("nonsense://x", DiskCache(tmp_path, 2**20), 2**20)

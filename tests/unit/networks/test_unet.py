@@ -6,7 +6,7 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 
 from swiftdiffusion.engines import make_engine, refit
 from swiftdiffusion.errors import InvalidArgument
-from swiftdiffusion.networks.controlnet import ControlNet
+from swiftdiffusion.networks.controlnet import ControlNet, load_controlnet
 from swiftdiffusion.networks.unet import UNetDecoder, UNetEncoder, load_unet
 from swiftdiffusion.placement import Placement
 
@@ -105,6 +105,34 @@ def test_another_kind_of_unet_is_refused(tmp_path):
     make_unet(addition_embed_type=None, projection_class_embeddings_input_dim=None).save_pretrained(tmp_path / "unet")
     with pytest.raises(InvalidArgument, match="addition_embed_type is None; SDXL's 'text_time'"):
         load_unet(tmp_path, torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("only_cross_attention", True),
+        ("only_cross_attention", (False, True, False)),
+        ("mid_block_only_cross_attention", True),
+        ("dual_cross_attention", True),
+        ("center_input_sample", True),
+        ("num_class_embeds", 3),
+    ],
+)
+def test_what_fused_layers_and_halves_would_leave_out_is_refused(part, value, tmp_path):
+    make_unet(**{part: value}).save_pretrained(tmp_path / "unet")
+    with pytest.raises(InvalidArgument, match=rf"the UNet's {part} is .*; SDXL's has none"):
+        load_unet(tmp_path, torch.float32)
+
+
+def test_attention_that_is_told_for_each_block_may_be_sdxls(tmp_path):
+    make_unet(only_cross_attention=(False, False, False)).save_pretrained(tmp_path / "unet")
+    assert load_unet(tmp_path, torch.float32)
+
+
+def test_a_controlnet_with_other_attention_is_refused(tmp_path):
+    ControlNetModel.from_unet(make_unet(only_cross_attention=True)).save_pretrained(tmp_path)
+    with pytest.raises(InvalidArgument, match="the ControlNet's only_cross_attention is True; SDXL's has none"):
+        load_controlnet(tmp_path, torch.float32)
 
 
 def test_an_unknown_engine_is_refused(unet):

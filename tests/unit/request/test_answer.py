@@ -9,8 +9,9 @@ from PIL import ExifTags, Image
 
 from swiftdiffusion.request.answer import encode_picture, encode_progress
 from swiftdiffusion.request.images import encode_preview
-from swiftdiffusion.request.limits import Limits
+from swiftdiffusion.request.limits import PROMPT_MOST, Limits
 from swiftdiffusion.request.parse import parse_request
+from swiftdiffusion.request.request import LoraUse
 from swiftdiffusion.request.result import Picture, Progress
 
 REQUEST = parse_request({"prompt": np.array(["ein Kreis, größer".encode()], dtype=object)}, Limits(), list)
@@ -34,6 +35,16 @@ def test_lossy_formats_carry_the_request(output_format):
     assert image.format == output_format.upper()
     comment = image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment]
     assert json.loads(comment.removeprefix(b"ASCII\0\0\0"))["seed"] == REQUEST.seed
+
+
+def test_a_jpeg_holds_the_longest_prompts():
+    """Of characters that take the most bytes, with as many and as long names as the defaults allow."""
+    longest = "\N{GRINNING FACE}" * PROMPT_MOST
+    loras = tuple(LoraUse(str(number) * 128, -1 / 3) for number in range(Limits.loras_max))
+    changes = {"prompt": longest, "negative_prompt": longest, "loras": loras, "output_format": "jpeg"}
+    image = Image.open(io.BytesIO(answer(**changes)["image"][0]))
+    comment = image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment]
+    assert json.loads(comment.removeprefix(b"ASCII\0\0\0"))["negative_prompt"] == longest
 
 
 def test_raw_gives_pixels_and_no_image():

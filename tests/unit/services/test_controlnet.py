@@ -38,6 +38,8 @@ def make_attaching(name, token="0" * 32, steps=1):
         ({"controlnets": ".", "name": "edges"}, "'name' belongs to 'controlnet'"),
         ({"controlnets": ".", "memory_mb": "-1"}, "'memory_mb' is -1"),
         ({"controlnets": ".", "load_timeout_s": "0"}, "'load_timeout_s' is 0"),
+        ({"controlnets": ".", "prompt_tokens": "0"}, "'prompt_tokens' is 0"),
+        ({"controlnets": ".", "prompt_tokens": "1000000"}, "'prompt_tokens' is 1000000"),
     ],
 )
 def test_what_cannot_be_is_refused(parameters, words):
