@@ -77,10 +77,9 @@ def test_two_lanes_take_turns_at_a_controlnet(two_lanes, ask_server, references)
 def test_two_lanes_draw_two_streams(two_lanes, make_inputs):
     """The second one's first step comes while the first one is at its steps."""
     with ExitStack() as stack:
-        streams: list[queue.Queue] = []
-        for seed in range(2):
+        streams: list[queue.Queue] = [queue.Queue() for _ in range(2)]
+        for seed, responses in enumerate(streams):
             client = stack.enter_context(tritonclient.grpc.InferenceServerClient(two_lanes.grpc_url))
-            streams.append(responses := queue.Queue())
             client.start_stream(lambda result, error, responses=responses: responses.put((result, error)))
             stack.callback(client.stop_stream, cancel_requests=True)
             inputs = {"prompt": "a large red circle", "seed": seed, "steps": 100, "preview_every": 0}
