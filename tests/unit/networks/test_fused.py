@@ -7,6 +7,7 @@ import torch
 from diffusers import AutoencoderKL, ControlNetModel
 from tests.unit.networks.test_unet import make_inputs, make_unet
 
+from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.networks.controlnet import ControlNet
 from swiftdiffusion.networks.fused import fuse
 from swiftdiffusion.networks.fused.resnet import ResnetBlock
@@ -40,6 +41,13 @@ def test_both_halves_predict_the_same(linear):
     mid, embedding, *skips = encoder(*inputs)
     again = decoder(mid, embedding, skips, [mid.new_ones(skip.shape) for skip in (*skips, mid)], inputs[2])
     assert torch.allclose(again, noise, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [{"resnet_time_scale_shift": "scale_shift"}, {"act_fn": "gelu"}])
+def test_residual_blocks_of_another_kind_are_refused(kind):
+    for half in (UNetEncoder, UNetDecoder):
+        with pytest.raises(InvalidArgument, match=r"residual blocks of another kind .*; allowed for it: torch"):
+            fused(half(make_unet(**kind)))
 
 
 @torch.inference_mode()

@@ -12,6 +12,7 @@ from diffusers.models.unets.unet_2d_blocks import CrossAttnUpBlock2D, UpBlock2D
 from diffusers.models.upsampling import Upsample2D
 from torch import nn
 
+from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.networks.fused.convolution import Convolution, Upsample
 from swiftdiffusion.networks.fused.norm import GroupNormSiLU
 from swiftdiffusion.networks.fused.resnet import ResnetBlock
@@ -27,6 +28,9 @@ def fuse(network: Network) -> None:
     """Exchange, in place, every layer that has a fused form; call it once the network is where it will run.
 
     Moving the network afterwards would part the merged weights from the named ones that are views of them.
+
+    Raises:
+        InvalidArgument: a UNet or ControlNet with a residual block of another kind than SDXL's.
     """
     _exchange(network, ResnetBlock2D, ResnetBlock, ResnetBlock.fits)
     _exchange(network, Transformer2DModel, Transformer, lambda _: True)
@@ -43,6 +47,11 @@ def fuse(network: Network) -> None:
             module.conv_norm_out = GroupNormSiLU(norm)
             module.conv_act = nn.Identity()
     if isinstance(network, (Encoder, UNetDecoder)):
+        if any(isinstance(module, ResnetBlock2D) for module in network.modules()):  # cannot take what steering gives
+            raise InvalidArgument(
+                "the network has residual blocks of another kind than SDXL's, which engine 'cuda_graph' does not run; "
+                "allowed for it: torch"
+            )
         network.steering = FusedSteering(network)
 
 
