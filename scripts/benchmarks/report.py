@@ -48,7 +48,9 @@ def name_machine(machine: Mapping[str, Any]) -> str:
     if not gpus:
         return f"no GPU, {machine['processor']}"
     name, used = f"{len(gpus)} × {gpus[0]}", machine.get("visible_gpus")
-    return f"{name} (GPU {used} of them, {machine['cores']} of {machine['cores_in_all']} cores)" if used else name
+    if not used or (len(used.split(",")) == len(gpus) and machine["cores"] == machine["cores_in_all"]):
+        return name
+    return f"{name} (GPU {used} of them, {machine['cores']} of {machine['cores_in_all']} cores)"
 
 
 def name_host(machine: Mapping[str, Any]) -> str:

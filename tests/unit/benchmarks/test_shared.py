@@ -54,6 +54,7 @@ def test_a_machine_is_named_with_what_was_used_of_it():
     whole = {"processor": "a processor", "gpus": [{"name": "NVIDIA H200"}] * 2, "cores": 16, "cores_in_all": 32}
     assert name_machine({**whole, "visible_gpus": None}) == "2 × NVIDIA H200"
     assert name_machine({**whole, "visible_gpus": "1"}) == "2 × NVIDIA H200 (GPU 1 of them, 16 of 32 cores)"
+    assert name_machine({**whole, "visible_gpus": "0,1", "cores": 32}) == "2 × NVIDIA H200", "all of it"
     assert name_machine({**whole, "gpus": []}) == "no GPU, a processor"
 
 
