@@ -56,6 +56,7 @@ def name_machine(machine: Mapping[str, Any]) -> str:
 def name_host(machine: Mapping[str, Any]) -> str:
     """The whole of a machine in few words, by which figures of like machines are told from those of others."""
     gpus, cores = [gpu["name"] for gpu in machine["gpus"]], machine["cores_in_all"]
+    # without the ×, which the plots' font lacks
     return f"{len(gpus)} {gpus[0]}, {cores} cores" if gpus else f"{machine['processor']}, {cores} cores"
 
 

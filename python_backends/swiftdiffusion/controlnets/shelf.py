@@ -75,7 +75,7 @@ class Shelf(Generic[Item]):
             InvalidArgument: a pinned one that is not there, or a budget too small for them.
         """
         self._library, self._budget, self._pinned = library, budget, frozenset(pinned)
-        self._memory_mb = f"'{prefix}memory_mb'"
+        self._budget_parameter = f"'{prefix}memory_mb'"
         self._slots: OrderedDict[str, _Slot[Item]] = OrderedDict()  # the ones used longest ago first
         self._changed = threading.Condition()
         self._loader = DaemonThreads(1, "controlnet-loader")
@@ -88,7 +88,7 @@ class Shelf(Generic[Item]):
         self._pinned_bytes = sum(library.measure(name) for name in self._pinned)
         if budget and self._pinned_bytes > budget:
             raise InvalidArgument(
-                f"parameter {self._memory_mb} is {budget / MEBIBYTE:g}; what '{prefix}pinned' names needs "
+                f"parameter {self._budget_parameter} is {budget / MEBIBYTE:g}; what '{prefix}pinned' names needs "
                 f"{self._pinned_bytes / MEBIBYTE:.1f}"
             )
         for name in pinned:
@@ -194,7 +194,7 @@ class Shelf(Generic[Item]):
             beside = f" beside the pinned {', '.join(sorted(self._pinned))}" if pinned else ""
             raise Unavailable(
                 f"ControlNet {name!r} needs {need / MEBIBYTE:.1f} MB and does not fit into the "
-                f"{self._budget / MEBIBYTE:g} of {self._memory_mb}{beside}"
+                f"{self._budget / MEBIBYTE:g} of {self._budget_parameter}{beside}"
             )
         room = self._budget - sum(slot.nbytes for slot in self._slots.values())
         dropped = []
@@ -236,6 +236,6 @@ class Shelf(Generic[Item]):
             for other, slot in self._slots.items()
         )
         return Unavailable(
-            f"ControlNet {name!r} found no room within {timeout_s:g} s: {self._memory_mb} is "
+            f"ControlNet {name!r} found no room within {timeout_s:g} s: {self._budget_parameter} is "
             f"{self._budget / MEBIBYTE:g}, taken by {taken}"
         )
