@@ -50,7 +50,7 @@ def test_a_server_that_is_held_is_measured_again_and_again(tmp_path):
     folders = ["--out", str(tmp_path), "--checkpoint-folder", str(tmp_path / "shapes")]
     with (tmp_path / "hold.log").open("wb") as log:
         holding = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks", "hold", "stock", *folders],
+            [sys.executable, "-m", "benchmarks", "hold", "stock", "--configurations", "1/1", *folders],
             env={**os.environ, "PYTHONPATH": str(CHECKOUT / "scripts")}, stdout=log, stderr=log,
         )  # fmt: skip
     try:

@@ -6,15 +6,15 @@ import argparse
 import time
 
 from benchmarks.serving.options import add_checkpoint_options
-from benchmarks.serving.systems import BEST, LABELS, MODELS, STOCK, AddOns
+from benchmarks.serving.systems import BEST, LABELS, MODELS, STOCK, AddOns, read_add_ons
 from launch.interrupts import check_interrupts
 from launch.problems import LaunchError
 from launch.progress import Progress
 
 DESCRIPTION = """\
-Serve a checkpoint by stock diffusers or by diffusers at its best and answer a request of each kind, so that all is
-compiled. Until Ctrl-C `scripts/benchmark grid --held` and `trace --held` with the same --out, on the same GPUs, measure
-this server instead of starting their own.
+Serve a checkpoint by stock diffusers or by diffusers at its best and answer a request of each kind, so that all that
+is to be measured is compiled. Until Ctrl-C `scripts/benchmark grid --held` and `trace --held` with the same --out, on
+the same GPUs, measure this server instead of starting their own.
 """
 EVERY_KIND = tuple(map(AddOns.parse, ("0/0", "0/1", "0/2", "3/0", "1/1", "1/2")))
 """With ControlNets and without, each of them, each number of LoRAs."""
@@ -24,6 +24,14 @@ STEPS, POLL_S = 2, 0.5
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("system", choices=(STOCK, BEST), help="which one")
+    parser.add_argument(
+        "--configurations",
+        type=read_add_ons,
+        nargs="+",
+        default=EVERY_KIND,
+        metavar="CONTROLNETS/LORAS",
+        help=f"requests to compile for (default: one of each kind, {' '.join(map(str, EVERY_KIND))})",
+    )
     add_checkpoint_options(parser)
 
 
@@ -40,7 +48,7 @@ def work(options: argparse.Namespace) -> int:
     with Progress(f"serving {LABELS[system]}") as progress:
         checkpoint = choose_checkpoint(options, progress)
         with serve_diffusers(checkpoint, system, options, progress) as served:
-            for add_ons in EVERY_KIND:
+            for add_ons in options.configurations:
                 progress.update(f"first request with {add_ons}")
                 progress.pulse()
                 request = next(draw_grid_requests(checkpoint, served.adapters, add_ons, STEPS, "jpeg"))
