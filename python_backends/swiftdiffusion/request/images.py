@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.request.jpeg import write_jpeg
 from swiftdiffusion.request.png import write_png
 
@@ -36,6 +37,16 @@ ENCODERS: dict[str, Callable[[NDArray[np.uint8], dict[str, Any]], bytes]] = {
     "webp": encode_webp,
 }
 OUTPUT_FORMATS = (*ENCODERS, "raw")
+JPEG_EXIF_MOST = 65_533  # bytes: a segment's length is told in two, which count themselves
+
+
+def require_room(output_format: str, request: dict[str, Any]) -> None:
+    """Refuse, with InvalidArgument, a request that its picture's file cannot hold."""
+    if output_format == "jpeg" and (needed := len(_exif(request).tobytes())) > JPEG_EXIF_MOST:
+        raise InvalidArgument(
+            f"output_format is jpeg, whose files hold a request of at most {JPEG_EXIF_MOST} bytes; this one's prompts "
+            f"and names take {needed}; png and webp hold it"
+        )
 
 
 def encode_preview(pixels: NDArray[np.uint8], longest: int = 96) -> bytes:

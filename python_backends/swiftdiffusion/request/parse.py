@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from swiftdiffusion.denoising.schedulers import SCHEDULERS
 from swiftdiffusion.errors import InvalidArgument, NotFound, shorten
-from swiftdiffusion.request.images import OUTPUT_FORMATS
+from swiftdiffusion.request.images import OUTPUT_FORMATS, require_room
 from swiftdiffusion.request.inputs import Inputs
 from swiftdiffusion.request.limits import Limits
 from swiftdiffusion.request.references import Reference, decode_base64
@@ -39,7 +39,7 @@ def parse_request(
     width = _check_size("width", inputs.integer("width", limits.width, limits.size_min, limits.size_max))
     height = _check_size("height", inputs.integer("height", limits.height, limits.size_min, limits.size_max))
     encoded = inputs.boolean("base64", False)
-    return PictureRequest(
+    request = PictureRequest(
         prompt=_check_prompt("prompt", inputs.text("prompt", ""), limits, required=True),
         negative_prompt=_check_prompt("negative_prompt", inputs.text("negative_prompt", ""), limits) or None,
         seed=inputs.integer("seed", secrets.randbelow(2**32), 0, SEED_MAX),
@@ -56,6 +56,8 @@ def parse_request(
         base64=encoded,
         trace=inputs.boolean("trace", False),
     )
+    require_room(request.output_format, request.describe())
+    return request
 
 
 def _parse_loras(inputs: Inputs, limits: Limits) -> tuple[LoraUse, ...]:

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from swiftdiffusion.errors import InvalidArgument, NotFound
+from swiftdiffusion.request.images import ENCODERS, JPEG_EXIF_MOST
 from swiftdiffusion.request.limits import Limits
 from swiftdiffusion.request.parse import parse_request
 
@@ -38,6 +39,34 @@ def test_a_prompt_alone_gets_the_defaults():
     assert request.lora_bound == 5
     assert 0 <= request.seed < 2**32
     assert request.seed != parse().seed
+
+
+def test_what_a_jpeg_cannot_hold_is_refused_and_what_it_just_holds_is_not():
+    limits = Limits(loras_max=64)
+
+    def ask(output_format, letters):
+        names = [f"{number:02}" + "é" * letters for number in range(64)]
+        given = {"prompt": "a red circle", "loras": names, "output_format": output_format}
+        tensors = {name: tensor(value) for name, value in given.items()}
+        return parse_request(tensors, limits, lambda wanted: [])
+
+    fits = max(letters for letters in range(160, 180) if _fits(ask, letters))
+    image = Image.open(io.BytesIO(ENCODERS["jpeg"](np.zeros((8, 8, 3), np.uint8), ask("jpeg", fits).describe())))
+    assert len(image.info["exif"]) > JPEG_EXIF_MOST - 64 * 6
+    with pytest.raises(InvalidArgument, match=r"output_format is jpeg, .* 65533 bytes; .* png and webp hold it"):
+        ask("jpeg", fits + 1)
+    too_long = ask("webp", fits + 1).describe()
+    with pytest.raises(ValueError, match="too long"):
+        ENCODERS["jpeg"](np.zeros((8, 8, 3), np.uint8), too_long)
+    for holds in ("png", "webp"):
+        ENCODERS[holds](np.zeros((8, 8, 3), np.uint8), too_long)
+
+
+def _fits(ask, letters):
+    try:
+        return bool(ask("jpeg", letters))
+    except InvalidArgument:
+        return False
 
 
 def test_everything_is_echoed():
