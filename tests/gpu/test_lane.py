@@ -2,6 +2,7 @@
 
 import io
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,13 @@ class LocalLane:
                 ControlNetConfiguration(WEIGHTS / "controlnets" / "edges"), placement
             ),
         }
-        threads = ThreadPoolExecutor(4)
+        self._threads = ThreadPoolExecutor(4)
         configuration = LaneConfiguration(
             pipeline=PIPELINE, adapters=ADAPTERS, width=128, height=128, size_min=64, size_max=256, **parameters
         )
 
         def call(model, _, inputs):
-            return threads.submit(services[model].answer, inputs)
+            return self._threads.submit(services[model].answer, inputs)
 
         catalogue = Catalogue(call, lambda: ["controlnet_edges"], bool, "controlnet_", timeout_s=2)
         self.lane = Lane(configuration, placement, call, catalogue)
@@ -64,10 +65,22 @@ class LocalLane:
         }
         return self.lane.draw(self.lane.accept(tensors), lambda: None, lambda _: None).pixels.astype(int)
 
+    def close(self):
+        self.lane.close()
+        self._threads.shutdown()
+
 
 @pytest.fixture(scope="module")
 def on_cpu():
-    return LocalLane(Placement(torch.device("cpu"), torch.float32))
+    with closing(LocalLane(Placement(torch.device("cpu"), torch.float32))) as lane:
+        yield lane
+
+
+@pytest.fixture
+def open_lane():
+    """Opens lanes; what they share with ControlNets is freed after the test."""
+    with ExitStack() as lanes:
+        yield lambda *args, **more: lanes.enter_context(closing(LocalLane(*args, **more)))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -76,8 +89,8 @@ def exact_products():
     torch.backends.cudnn.allow_tf32 = False
 
 
-def test_fp32_gives_the_cpus_picture(on_cpu):
-    on_gpu = LocalLane(Placement(torch.device("cuda"), torch.float32))
+def test_fp32_gives_the_cpus_picture(on_cpu, open_lane):
+    on_gpu = open_lane(Placement(torch.device("cuda"), torch.float32))
     assert np.abs(on_gpu.draw(**ASKED) - on_cpu.draw(**ASKED)).max() <= 2
 
 
@@ -99,13 +112,13 @@ def test_captured_text_encoders_give_what_the_written_ones_do(dtype):
         service.close()
 
 
-def test_fp16_comes_near(on_cpu):
-    on_gpu = LocalLane(Placement(torch.device("cuda"), torch.float16))
+def test_fp16_comes_near(on_cpu, open_lane):
+    on_gpu = open_lane(Placement(torch.device("cuda"), torch.float16))
     assert np.abs(on_gpu.draw(**ASKED) - on_cpu.draw(**ASKED)).mean() < 2
 
 
-def test_loras_leave_no_trace():
-    on_gpu = LocalLane(Placement(torch.device("cuda"), torch.float16))
+def test_loras_leave_no_trace(open_lane):
+    on_gpu = open_lane(Placement(torch.device("cuda"), torch.float16))
     plain = {name: value for name, value in ASKED.items() if not name.startswith("lora")}
     before = on_gpu.draw(**plain)
     with_loras = on_gpu.draw(**ASKED)
@@ -123,10 +136,10 @@ def draw_reference():
 
 
 @pytest.mark.parametrize("second_gpu", ["", pytest.param("cuda:1", marks=needs_two)])
-def test_a_lanes_own_controlnets_draw_what_a_services_do(second_gpu):
+def test_a_lanes_own_controlnets_draw_what_a_services_do(second_gpu, open_lane):
     placement = Placement(torch.device("cuda:0"), torch.float16)
     own = {"controlnets": WEIGHTS / "controlnets", "controlnets_pinned": "edges"}
-    served, hosting = (LocalLane(placement, second_gpu=second_gpu, **more) for more in ({}, own))
+    served, hosting = (open_lane(placement, second_gpu=second_gpu, **more) for more in ({}, own))
     asked = {**ASKED, "controlnets": [b"edges"], "control_images": [draw_reference()]}
     pictures = [lane.draw(**asked) for lane in (served, hosting, hosting)]
     assert np.array_equal(pictures[1], pictures[2])
@@ -136,9 +149,9 @@ def test_a_lanes_own_controlnets_draw_what_a_services_do(second_gpu):
 
 
 @needs_two
-def test_guidance_on_two_gpus_gives_the_same_picture():
+def test_guidance_on_two_gpus_gives_the_same_picture(open_lane):
     placement = Placement(torch.device("cuda:0"), torch.float32)
-    one, two = LocalLane(placement), LocalLane(placement, second_gpu="cuda:1")
+    one, two = open_lane(placement), open_lane(placement, second_gpu="cuda:1")
     plain = {name: value for name, value in ASKED.items() if not name.startswith("lora")}
     before = two.draw(**plain)
     assert np.abs(before - one.draw(**plain)).max() <= 2

@@ -1,13 +1,15 @@
 """What the CUDA driver offers and torch does not: memory for other processes, and streams that meet at words.
 
 See https://docs.nvidia.com/cuda/cuda-driver-api, sections Memory Management and Stream Memory Operations. All calls
-are for the calling thread's current device, whose context torch has made.
+are for the calling thread's current device, in its primary context, which is torch's, too.
 """
 
 from __future__ import annotations
 
 import ctypes
 from functools import lru_cache
+
+import torch
 
 from swiftdiffusion.errors import Unavailable
 
@@ -29,7 +31,12 @@ _Stream = ctypes.c_void_p
 _Size = ctypes.c_size_t
 _Word = ctypes.c_uint32
 _Flags = ctypes.c_uint
+_Device = ctypes.c_int
+_Context = ctypes.c_void_p
 _SIGNATURES = {
+    "cuCtxGetCurrent": (ctypes.POINTER(_Context),),
+    "cuDevicePrimaryCtxRetain": (ctypes.POINTER(_Context), _Device),
+    "cuCtxSetCurrent": (_Context,),
     "cuMemAlloc_v2": (ctypes.POINTER(_Pointer), _Size),
     "cuMemFree_v2": (_Pointer,),
     "cuIpcGetMemHandle": (ctypes.POINTER(_Handle), _Pointer),
@@ -104,6 +111,23 @@ def copy(destination: int, source: int, size: int, stream: int) -> None:
 
 
 def _call(name: str, *arguments: object) -> None:
+    _enter_context()
+    _call_in_any_context(name, *arguments)
+
+
+def _enter_context() -> None:
+    """Give a thread the context of its device: `torch.cuda.device` leaves that to the first work that torch does there.
+
+    It is retained for as long as the process lives.
+    """
+    context = _Context()
+    _call_in_any_context("cuCtxGetCurrent", ctypes.byref(context))
+    if not context.value:
+        _call_in_any_context("cuDevicePrimaryCtxRetain", ctypes.byref(context), torch.cuda.current_device())
+        _call_in_any_context("cuCtxSetCurrent", context)
+
+
+def _call_in_any_context(name: str, *arguments: object) -> None:
     driver = _load()
     code = getattr(driver, name)(*arguments)
     if code:
