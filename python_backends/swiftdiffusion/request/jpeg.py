@@ -38,7 +38,7 @@ def write_jpeg(pixels: NDArray[np.uint8], quality: int, exif: Image.Exif) -> byt
     if not others:
         return first
     head, scan = _split(first)
-    joined = [_announce(head, height, BAND // BLOCK * -(-width // BLOCK)), scan]
+    joined: list[bytes | memoryview] = [_announce(head, height, BAND // BLOCK * -(-width // BLOCK)), scan]
     for number, other in enumerate(others):
         joined += [bytes((MARKER, RESTART + number % 8)), _split(other)[1]]
     return b"".join([*joined, END])
@@ -46,18 +46,18 @@ def write_jpeg(pixels: NDArray[np.uint8], quality: int, exif: Image.Exif) -> byt
 
 def _encode(band: NDArray[np.uint8], quality: int, exif: Image.Exif | None) -> bytes:
     # into a file: Pillow lets go of the interpreter's lock only while it writes to a descriptor
-    with os.fdopen(os.memfd_create("jpeg"), "w+b") as file:
+    with os.fdopen(os.memfd_create("jpeg"), "w+b", buffering=0) as file:
         options = {} if exif is None else {"exif": exif}
         Image.fromarray(band).save(file, "JPEG", quality=quality, subsampling=0, **options)
         file.seek(0)
         return file.read()
 
 
-def _split(file: bytes) -> tuple[bytes, bytes]:
+def _split(file: bytes) -> tuple[bytes, memoryview]:
     """What precedes the scan's data, and those."""
     *_, (name, start, end) = _segments(file)
     assert name == SCAN, start
-    return file[:end], file[end : -len(END)]
+    return file[:end], memoryview(file)[end : -len(END)]
 
 
 def _announce(head: bytes, height: int, interval: int) -> bytes:
