@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -152,6 +153,7 @@ class ControlNetSession:
         try:
             return OpenedMailbox(offer, pages[0], self._placement), ""
         except Unavailable as error:
+            _warn_once(str(error))
             return None, str(error)
 
     def _let_go(self) -> None:
@@ -173,3 +175,9 @@ class ControlNetSession:
                 self._stream = torch.cuda.Stream()
             with torch.cuda.stream(self._stream):
                 yield
+
+
+@lru_cache(maxsize=8)
+def _warn_once(reason: str) -> None:
+    """Tell whoever runs the server; each request's `info` has it, too."""
+    logging.getLogger("swiftdiffusion").warning("steps go by Triton's calls, which take longer: %s", reason)

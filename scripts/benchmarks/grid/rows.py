@@ -34,10 +34,11 @@ def summarise(answered: Sequence[Answered], gpus: int) -> dict[str, Any]:
 
     Returns:
         Mean and quantiles (nearest rank: of few requests p99 is the slowest), pictures per minute and GPU with one
-        request at a time, and the mean seconds of each stage that the model told.
+        request at a time, the mean seconds of each stage that the model told, and how ours reached its ControlNets.
     """
     seconds = [one.seconds for one in answered]
     stages = {name for one in answered for name in one.info["seconds"]}
+    controlnets = [use for one in answered for use in one.info.get("controlnets", [])]
     return {
         "requests": len(seconds),
         "mean_s": round(fmean(seconds), 4),
@@ -51,4 +52,5 @@ def summarise(answered: Sequence[Answered], gpus: int) -> dict[str, Any]:
         "stages_s": {
             name: round(fmean(one.info["seconds"].get(name, 0.0) for one in answered), 5) for name in sorted(stages)
         },
+        "transports": sorted({use["transport"] for use in controlnets}),
     }

@@ -28,11 +28,14 @@ def make_row(system: str, add_ons: str, mean_s: float, **others: Any) -> dict[st
 
 
 def test_quantiles_are_of_seconds_that_were_measured():
-    answered = [Answered(seconds / 10, {"seconds": {"loras": 0.1, "total": seconds}}) for seconds in range(1, 21)]
-    row = summarise(answered, gpus=2)
+    infos: list[dict[str, Any]] = [{"seconds": {"loras": 0.1, "total": seconds}} for seconds in range(1, 21)]
+    infos[0]["controlnets"] = [{"transport": "ipc"}, {"transport": "ipc"}]
+    infos[1]["controlnets"] = [{"transport": "bls"}]  # one that could not share memory shows
+    row = summarise([Answered(info["seconds"]["total"] / 10, info) for info in infos], gpus=2)
     assert (row["mean_s"], row["p50_s"], row["p95_s"], row["p99_s"]) == (1.05, 1.0, 1.9, 2.0)
     assert row["images_per_gpu_minute"] == pytest.approx(60 / 1.05 / 2, abs=1e-3)
     assert row["stages_s"] == {"loras": 0.1, "total": 10.5}
+    assert row["transports"] == ["bls", "ipc"]
 
 
 def test_gaps_are_what_nothing_covers():
