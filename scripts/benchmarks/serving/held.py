@@ -1,8 +1,10 @@
-"""A server that one call holds and others measure, as a file in their folder tells them."""
+"""A server that one call holds and others with the same GPUs measure, as a file in their folder tells them."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +38,8 @@ def find_held(out: Path, system: str, checkpoint: ServedCheckpoint) -> Served:
     file = _name_file(out, system)
     if not file.exists():
         raise LaunchError(
-            f"--held, but there is no {file}: start `scripts/benchmark hold {system}` with the same --out."
+            f"--held, but there is no {file}: start `scripts/benchmark hold {system}` with the same --out "
+            "(and CUDA_VISIBLE_DEVICES, where that is set)."
         )
     told = json.loads(file.read_text())
     if not is_ready(told["http_url"]):
@@ -48,4 +51,5 @@ def find_held(out: Path, system: str, checkpoint: ServedCheckpoint) -> Served:
 
 
 def _name_file(out: Path, system: str) -> Path:
-    return out / f"held-{system}.json"
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return out / ("-".join(["held", system, *re.findall(r"\w+", gpus or "")]) + ".json")

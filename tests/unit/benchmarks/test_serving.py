@@ -218,13 +218,26 @@ def test_a_scale_that_cannot_be_swapped_is_refused(pipelines):
         pipelines[1].draw(parse(["lora000"], [], 0.5), Stopwatch())
 
 
-def test_a_server_that_is_not_held_is_not_measured(tmp_path):
+def test_a_server_that_is_not_held_is_not_measured(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with pytest.raises(LaunchError, match=r"held-stock.json: start `scripts/benchmark hold stock`"):
         find_held(tmp_path, STOCK, CHECKPOINT)
     served = Served("127.0.0.1:9", "127.0.0.1:9", FreshAdapters(FILES, tmp_path / "fresh"))
     with announced(tmp_path, STOCK, CHECKPOINT, served), pytest.raises(LaunchError, match="does not answer"):
         find_held(tmp_path, STOCK, CHECKPOINT)
     assert not (tmp_path / "held-stock.json").exists()
+
+
+def test_each_gpu_has_its_own_held_server(tmp_path, monkeypatch):
+    served = Served("127.0.0.1:9", "127.0.0.1:9", FreshAdapters(FILES, tmp_path / "fresh"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with announced(tmp_path, STOCK, CHECKPOINT, served):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+        with pytest.raises(LaunchError, match=r"there is no .*held-stock-1.json"):
+            find_held(tmp_path, STOCK, CHECKPOINT)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+        with pytest.raises(LaunchError, match="does not answer"):
+            find_held(tmp_path, STOCK, CHECKPOINT)
 
 
 def test_a_store_that_is_there_has_further_names(tmp_path):
