@@ -1,5 +1,6 @@
 """Line plots as pictures."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from PIL import Image
@@ -16,26 +17,42 @@ COLOURS = ("#d1495b", "#7a9cc6", "#66a182", "#edae49", "#6d597a", "#404040", "#b
 
 
 def draw_lines(
-    title: str, x_label: str, series: Series, y_range: tuple[float, float], mark: float | None = None
+    title: str,
+    x_label: str,
+    series: Series,
+    y_range: tuple[float, float],
+    mark: float | None = None,
+    logarithmic: bool = False,
 ) -> Image.Image:
-    """Draw the series over one another, their names beside them; `mark` is an x with a vertical line."""
+    """Draw the series over one another, their names beside them.
+
+    Args:
+        title: above them.
+        x_label: below them.
+        series: at least one point.
+        y_range: what is shown; above 0 and as far as the next tick where it is logarithmic.
+        mark: an x with a vertical line.
+        logarithmic: whether equal heights are equal ratios.
+    """
     right = 2 * BESIDE + max(measure_text(name, NAME) for name in series)
     pen = Pen(LEFT + WIDTH + right, TOP + HEIGHT + BOTTOM)
     xs = [x for points in series.values() for x, _ in points]
     x_low, x_high = min(xs), max(max(xs), min(xs) + 1e-9)
-    y_low, y_high = y_range
+    ticks = _find_ratios(*y_range) if logarithmic else _find_steps(*y_range)
+    y_low, y_high = ticks[0], ticks[-1]
+    rise = math.log if logarithmic else float
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = (x - x_low) / (x_high - x_low)
-        up = (min(max(y, y_low), y_high) - y_low) / (y_high - y_low)
+        up = (rise(min(max(y, y_low), y_high)) - rise(y_low)) / (rise(y_high) - rise(y_low))
         return LEFT + WIDTH * across, TOP + HEIGHT * (1 - up)
 
     pen.write(LEFT, 22, title, INK, 16, "lm")
-    for tick in range(TICKS + 1):
-        (left, y), (end, _) = (place(x, y_low + (y_high - y_low) * tick / TICKS) for x in (x_low, x_high))
-        pen.join([(left, y), (end, y)], GRID)
-        pen.write(left - 8, y, f"{y_low + (y_high - y_low) * tick / TICKS:.3g}", FAINT, 11, "rm")
-        x = x_low + (x_high - x_low) * tick / TICKS
+    for tick in ticks:
+        left, end = place(x_low, tick), place(x_high, tick)
+        pen.join([left, end], GRID)
+        pen.write(left[0] - 8, left[1], f"{tick:.3g}", FAINT, 11, "rm")
+    for x in _find_steps(x_low, x_high):
         pen.write(place(x, y_low)[0], TOP + HEIGHT + 14, f"{x:.3g}", FAINT, 11, "mm")
     pen.write(LEFT + WIDTH / 2, TOP + HEIGHT + 34, x_label, FAINT, 12, "mm")
     if mark is not None:
@@ -49,3 +66,17 @@ def draw_lines(
         # one under the other: where lines end together names at their ends would lie on one another
         pen.write(LEFT + WIDTH + BESIDE, TOP + 10 + 18 * number, name, colour, NAME, "lm")
     return pen.picture
+
+
+def _find_steps(low: float, high: float) -> list[float]:
+    """`TICKS` equal steps from one to the other."""
+    return [low + (high - low) * tick / TICKS for tick in range(TICKS + 1)]
+
+
+def _find_ratios(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times the powers of ten, from the last up to `low` to the first from `high` on, two at least."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 2)
+    ratios = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+    first = max(place for place, ratio in enumerate(ratios) if ratio <= low)
+    last = min(place for place, ratio in enumerate(ratios) if ratio >= high)
+    return ratios[first : max(last, first + 1) + 1]

@@ -59,9 +59,9 @@ def draw_rows(rows: Sequence[Row], checkpoint: str) -> Image.Image | None:
             series.setdefault(name, []).append((row["images_per_minute"], row["p95_s"]))
     if not series:
         return None
-    highest = max(seconds for points in series.values() for _, seconds in points)
+    seconds = [p95 for points in series.values() for _, p95 in points]
     title = f"{checkpoint}: p95 in seconds, by load; lower and further right is better"
-    return draw_lines(title, "images a minute", series, (0.0, highest))
+    return draw_lines(title, "images a minute", series, (min(seconds), max(seconds)), logarithmic=True)
 
 
 def _compare(rows: Sequence[Row], service: str, layout: str, than: str, machine: str) -> float | None:

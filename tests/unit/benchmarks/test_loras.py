@@ -185,6 +185,17 @@ def test_plots_show_what_they_are_given() -> None:
     assert draw_quality(QUALITY).height == rising.height
 
 
+def test_equal_ratios_are_equally_high_where_a_plot_is_logarithmic() -> None:
+    ratios = draw_lines("x", "step", {"a": [(0, 1.0), (1, 10.0), (2, 100.0)]}, (1, 100), logarithmic=True)
+    steps = draw_lines("x", "step", {"a": [(0, 0.0), (1, 1.0), (2, 2.0)]}, (0, 2))
+    first, second = (
+        np.abs(np.asarray(picture).astype(int) - [209, 73, 91]).sum(axis=2) == 0 for picture in (ratios, steps)
+    )
+    assert np.array_equal(first, second)
+    for low, high in ((2.7, 33.3), (0.02, 0.02), (1000, 1001)):
+        draw_lines("x", "step", {"a": [(0, low), (1, high)]}, (low, high), logarithmic=True)
+
+
 def parse(*arguments: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     command.add_options(parser)
