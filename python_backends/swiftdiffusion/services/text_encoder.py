@@ -35,6 +35,7 @@ class TextEncoderConfiguration(NetworkConfiguration, StoreConfiguration):
     pipeline: Path
     prompts_max: int = 16  # in one request
     prompt_max: int = 2000  # characters
+    loras_max: int = 64  # in one request, as many as any lane takes
     prompt_cache: int = 256  # prompts remembered, about 0.6 MB each for SDXL in fp32
     lora_cache_mb: int = 512
     lora_timeout_s: float = 30.0
@@ -44,6 +45,7 @@ class TextEncoderConfiguration(NetworkConfiguration, StoreConfiguration):
         StoreConfiguration.__post_init__(self)
         require_range("prompts_max", self.prompts_max, 2, 1024)
         require_range("prompt_max", self.prompt_max, 1, 1_000_000)
+        require_range("loras_max", self.loras_max, 0, 64)
         require_range("prompt_cache", self.prompt_cache, 0, 1_000_000)
         require_range("lora_cache_mb", self.lora_cache_mb, 0, 1_000_000)
         require_range("lora_timeout_s", self.lora_timeout_s, 0.1, 3600)
@@ -83,8 +85,8 @@ class TextEncoderService:
             the host; for each prompt, whether it was remembered.
 
         Raises:
-            InvalidArgument, NotFound, Unavailable: a LoRA that does not exist, fit or arrive; too many prompts, or too
-                long ones.
+            InvalidArgument, NotFound, Unavailable: a LoRA that does not exist, fit or arrive; too many prompts or
+                LoRAs, or too long a prompt.
         """
         if not 1 <= len(prompts) <= self._configuration.prompts_max:
             raise InvalidArgument(f"prompts has {len(prompts)} texts; allowed: 1 to {self._configuration.prompts_max}")
@@ -93,6 +95,8 @@ class TextEncoderService:
                 raise InvalidArgument(
                     f"prompts[{index}] has {len(prompt)} characters; at most {self._configuration.prompt_max} are read"
                 )
+        if len(loras) > self._configuration.loras_max:
+            raise InvalidArgument(f"loras has {len(loras)} names; at most {self._configuration.loras_max} are allowed")
         inspected = [(self._loader.inspect(lora.name), lora.scale) for lora in loras]
         acting = tuple((lora.file, scale) for lora, scale in inspected if lora.changes_prompts)
         keys = [(prompt, acting) for prompt in prompts]

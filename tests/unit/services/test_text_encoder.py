@@ -6,7 +6,7 @@ import torch
 
 from shapes.checkpoint import pipeline_folder
 from swiftdiffusion.configuration import Location
-from swiftdiffusion.errors import InvalidArgument
+from swiftdiffusion.errors import InvalidArgument, SwiftDiffusionError
 from swiftdiffusion.placement import Placement
 from swiftdiffusion.services.text_encoder import TextEncoderConfiguration, TextEncoderService
 
@@ -16,7 +16,7 @@ CPU = Placement(torch.device("cpu"), torch.float32)
 @pytest.fixture
 def service(tmp_path):
     configuration = TextEncoderConfiguration(
-        pipeline=pipeline_folder(), adapters=Location(str(tmp_path)), prompts_max=2, prompt_max=20
+        pipeline=pipeline_folder(), adapters=Location(str(tmp_path)), prompts_max=2, prompt_max=20, loras_max=1
     )
     service = TextEncoderService(configuration, CPU)
     yield service
@@ -47,6 +47,12 @@ def test_too_many_or_too_long_prompts_are_refused_and_not_remembered(service, pr
         encode(service, *prompts)
     if prompts:
         assert encode(service, prompts[0])["cached"].tolist() == [False]
+
+
+def test_more_loras_than_are_allowed_are_refused_before_one_is_looked_for(service):
+    for names, words in ((["a", "b"], "loras has 2 names; at most 1 are allowed"), (["a"], "'a'")):
+        with pytest.raises(SwiftDiffusionError, match=words):
+            service.answer({"prompts": np.array([b"a"], object), "loras": np.array(names, object)})
 
 
 def test_a_length_must_be_possible(tmp_path):
