@@ -38,7 +38,7 @@ ENCODERS: dict[str, Callable[[NDArray[np.uint8], dict[str, Any]], bytes]] = {
 }
 OUTPUT_FORMATS = (*ENCODERS, "raw")
 JPEG_EXIF_MOST = 65_533  # bytes: a segment's length is told in two, which count themselves
-JPEG_COMMENT_SURE = 60_000  # bytes that it holds whatever else is in it: to build it takes a tenth of a millisecond
+JPEG_COMMENT_SURE = 60_000  # bytes that surely fit, without building the EXIF, which takes a tenth of a millisecond
 
 
 def require_room(output_format: str, request: dict[str, Any]) -> None:

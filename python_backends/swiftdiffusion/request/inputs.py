@@ -88,6 +88,12 @@ class Inputs:
         return [_check_number(f"{name}[{index}]", value, low, high) for index, value in enumerate(values)]
 
 
+def require_count(name: str, count: int, high: int) -> None:
+    """Refuse more than `high` names in an input, with InvalidArgument."""
+    if count > high:
+        raise InvalidArgument(f"{name} has {count} names; at most {high} are allowed")
+
+
 def _check_number(label: str, value: float, low: float, high: float) -> float:
     if not (math.isfinite(value) and low <= value <= high):
         raise InvalidArgument(f"{label} is {value:g}; allowed: {low:g} to {high:g}")

@@ -8,6 +8,7 @@ from swiftdiffusion.configuration import require_range
 from swiftdiffusion.denoising.schedulers import SCHEDULERS
 from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.request.images import OUTPUT_FORMATS
+from swiftdiffusion.request.request import LORAS_MOST
 
 PROMPT_MOST = 2500  # characters: two prompts of 12 bytes for each are what a JPEG's 64 kB of EXIF hold
 
@@ -43,7 +44,7 @@ class Limits:
             require_range(key, size, self.size_min, self.size_max)
             if size % 8:
                 raise InvalidArgument(f"parameter {key!r} is {size}; it must be a multiple of 8")
-        require_range("loras_max", self.loras_max, 0, 64)
+        require_range("loras_max", self.loras_max, 0, LORAS_MOST)
         require_range("controlnets_max", self.controlnets_max, 1, 64)
         require_range("lora_bound", self.lora_bound, 0, self.steps_max)
         require_range("scale_max", self.scale_max, 0, 1000)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from swiftdiffusion.denoising.schedulers import SCHEDULERS
 from swiftdiffusion.errors import InvalidArgument, NotFound, shorten
 from swiftdiffusion.request.images import OUTPUT_FORMATS, require_room
-from swiftdiffusion.request.inputs import Inputs
+from swiftdiffusion.request.inputs import Inputs, require_count
 from swiftdiffusion.request.limits import Limits
 from swiftdiffusion.request.references import Reference, decode_base64
 from swiftdiffusion.request.request import ControlUse, LoraUse, PictureRequest
@@ -62,7 +62,7 @@ def parse_request(
 
 def _parse_loras(inputs: Inputs, limits: Limits) -> tuple[LoraUse, ...]:
     names = inputs.texts("loras")
-    _check_count("loras", len(names), limits.loras_max)
+    require_count("loras", len(names), limits.loras_max)
     if len(set(names)) < len(names):
         raise InvalidArgument(f"loras names {shorten(_repeated(names))} twice; once each is allowed")
     scales = inputs.numbers_for("lora_scales", "loras", len(names), 1.0, -limits.scale_max, limits.scale_max)
@@ -78,7 +78,7 @@ def _parse_controls(
     encoded: bool,
 ) -> tuple[ControlUse, ...]:
     names, files = inputs.texts("controlnets"), inputs.values("control_images")
-    _check_count("controlnets", len(names), limits.controlnets_max)
+    require_count("controlnets", len(names), limits.controlnets_max)
     if len(files) != len(names):
         raise InvalidArgument(
             f"control_images has {len(files)} pictures and controlnets {len(names)} names; one for each is needed"
@@ -119,11 +119,6 @@ def _check_prompt(name: str, text: str, limits: Limits, required: bool = False) 
     if len(text) > limits.prompt_max:
         raise InvalidArgument(f"{name} has {len(text)} characters; at most {limits.prompt_max} are read")
     return text
-
-
-def _check_count(name: str, count: int, high: int) -> None:
-    if count > high:
-        raise InvalidArgument(f"{name} has {count} names; at most {high} are allowed")
 
 
 def _repeated(names: list[str]) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 
 from swiftdiffusion.request.references import Reference
 
+LORAS_MOST = 64  # in one request, whatever a model's `loras_max` says
+
 
 @dataclass(frozen=True)
 class LoraUse:

@@ -24,8 +24,8 @@ from swiftdiffusion.engines import make_engine
 from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.networks.text_encoder import load_text_encoders, load_tokenizers, tokenize
 from swiftdiffusion.placement import NetworkConfiguration, Placement
-from swiftdiffusion.request.inputs import Inputs
-from swiftdiffusion.request.request import LoraUse
+from swiftdiffusion.request.inputs import Inputs, require_count
+from swiftdiffusion.request.request import LORAS_MOST, LoraUse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class TextEncoderConfiguration(NetworkConfiguration, StoreConfiguration):
     pipeline: Path
     prompts_max: int = 16  # in one request
     prompt_max: int = 2000  # characters
-    loras_max: int = 64  # in one request, as many as any lane takes
+    loras_max: int = LORAS_MOST  # in one request, as many as any lane takes
     prompt_cache: int = 256  # prompts remembered, about 0.6 MB each for SDXL in fp32
     lora_cache_mb: int = 512
     lora_timeout_s: float = 30.0
@@ -45,7 +45,7 @@ class TextEncoderConfiguration(NetworkConfiguration, StoreConfiguration):
         StoreConfiguration.__post_init__(self)
         require_range("prompts_max", self.prompts_max, 2, 1024)
         require_range("prompt_max", self.prompt_max, 1, 1_000_000)
-        require_range("loras_max", self.loras_max, 0, 64)
+        require_range("loras_max", self.loras_max, 0, LORAS_MOST)
         require_range("prompt_cache", self.prompt_cache, 0, 1_000_000)
         require_range("lora_cache_mb", self.lora_cache_mb, 0, 1_000_000)
         require_range("lora_timeout_s", self.lora_timeout_s, 0.1, 3600)
@@ -95,8 +95,7 @@ class TextEncoderService:
                 raise InvalidArgument(
                     f"prompts[{index}] has {len(prompt)} characters; at most {self._configuration.prompt_max} are read"
                 )
-        if len(loras) > self._configuration.loras_max:
-            raise InvalidArgument(f"loras has {len(loras)} names; at most {self._configuration.loras_max} are allowed")
+        require_count("loras", len(loras), self._configuration.loras_max)
         inspected = [(self._loader.inspect(lora.name), lora.scale) for lora in loras]
         acting = tuple((lora.file, scale) for lora, scale in inspected if lora.changes_prompts)
         keys = [(prompt, acting) for prompt in prompts]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from swiftdiffusion.controlnets.messages import ALIVE, FAILED, News, Offer, pack_offer
-from swiftdiffusion.controlnets.session import Attached, ControlNetSession
+from swiftdiffusion.controlnets.session import Attached, ControlNetSession, _warn_once
 from swiftdiffusion.controlnets.words import create_page
 from swiftdiffusion.errors import Unavailable
 from swiftdiffusion.lifeline import Holder, Lifeline
@@ -39,6 +39,7 @@ def test_that_memory_cannot_be_shared_is_logged_once_for_each_reason(caplog):
     def lend(check):
         raise Unavailable("not in this test")
 
+    _warn_once.cache_clear()  # whatever tests ran before in this process
     offer = Offer("GPU-0", "00" * 64, "float32", (1, 4, 8, 8), 64, 1024)
     for _ in range(2):
         page = create_page()
