@@ -40,7 +40,7 @@ from swiftdiffusion.engines import make_engine
 from swiftdiffusion.lane_configuration import LaneConfiguration
 from swiftdiffusion.networks.vae_decoder import read_latent_extent
 from swiftdiffusion.placement import Placement, choose_second
-from swiftdiffusion.request.images import encode_preview
+from swiftdiffusion.request.images import JPEG_QUALITY, encode_preview
 from swiftdiffusion.request.parse import parse_request
 from swiftdiffusion.request.references import Images, begin_decoding
 from swiftdiffusion.request.request import PictureRequest
@@ -209,18 +209,18 @@ class Lane:
                 )
                 check()
                 with stopwatch("vae_decoder"):
-                    decoding = self._vae_decoder.begin(latents)
+                    decoding = self._vae_decoder.begin(latents, JPEG_QUALITY * (request.output_format == "jpeg"))
                 for controlnets in attached:  # which end while the latents are decoded
                     controlnets.check()
         with stopwatch("vae_decoder"):
-            pixels = self._vae_decoder.read(decoding, stopwatch)
+            decoded = self._vae_decoder.read(decoding, stopwatch)
         for part, name, start, end in loras.spans():
             stopwatch.note(part, f"LoRA {name}", start, end)
         for controlnets in attached:
             controlnets.note_spans(stopwatch)
         return Picture(
             request,
-            pixels,
+            decoded,
             loras.describe(),
             attached[0].describe(),
             cached,
@@ -303,4 +303,4 @@ class Lane:
         longest = max(latents.shape[2:])
         if longest > PREVIEW_LATENTS:
             latents = interpolate(latents, scale_factor=PREVIEW_LATENTS / longest, mode="area")
-        return encode_preview(self._vae_decoder.read(self._vae_decoder.begin(latents), stopwatch))
+        return encode_preview(self._vae_decoder.read(self._vae_decoder.begin(latents), stopwatch)["pixels"])

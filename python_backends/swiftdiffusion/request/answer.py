@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from swiftdiffusion.request.images import ENCODERS
+from swiftdiffusion.request.images import ENCODERS, finish_jpeg
 from swiftdiffusion.request.result import Picture, Progress
 
 
@@ -19,7 +19,10 @@ def encode_picture(picture: Picture) -> dict[str, NDArray[Any]]:
     info = {"info": _to_tensor(json.dumps(picture.describe(), ensure_ascii=False).encode())}
     if request.output_format == "raw":
         return {"pixels": picture.pixels, **info}
-    image = ENCODERS[request.output_format](picture.pixels, request.describe())
+    if "jpeg" in picture.decoded:
+        image = finish_jpeg(picture.decoded["jpeg"], request.describe())
+    else:
+        image = ENCODERS[request.output_format](picture.pixels, request.describe())
     return {"image": _to_tensor(base64.b64encode(image) if request.base64 else image), **info}
 
 

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from swiftdiffusion.errors import InvalidArgument
-from swiftdiffusion.request.jpeg import write_jpeg
+from swiftdiffusion.request.jpeg import insert_exif, write_jpeg
 from swiftdiffusion.request.png import write_png
+
+JPEG_QUALITY = 95
 
 
 def encode_png(pixels: NDArray[np.uint8], request: dict[str, Any]) -> bytes:
@@ -23,7 +25,12 @@ def encode_png(pixels: NDArray[np.uint8], request: dict[str, Any]) -> bytes:
 
 def encode_jpeg(pixels: NDArray[np.uint8], request: dict[str, Any]) -> bytes:
     """A JPEG with the request in its EXIF user comment."""
-    return write_jpeg(pixels, 95, _exif(request))
+    return write_jpeg(pixels, JPEG_QUALITY, _exif(request))
+
+
+def finish_jpeg(file: NDArray[np.uint8], request: dict[str, Any]) -> bytes:
+    """As `encode_jpeg`, of a file that the VAE's model has encoded."""
+    return insert_exif(file.data, _exif(request))
 
 
 def encode_webp(pixels: NDArray[np.uint8], request: dict[str, Any]) -> bytes:

@@ -21,6 +21,7 @@ BAND = 128  # rows that one thread encodes; a multiple of a block's
 BLOCK = 8  # pixels of a block's side; without subsampling a file's unit is one of each channel
 MARKER = 0xFF
 FRAME, SCAN, RESTART_INTERVAL, RESTART = 0xC0, 0xDA, 0xDD, 0xD0
+JFIF, EXIF = 0xE0, 0xE1  # JFIF comes first where it is there
 END = b"\xff\xd9"
 
 
@@ -42,6 +43,13 @@ def write_jpeg(pixels: NDArray[np.uint8], quality: int, exif: Image.Exif) -> byt
     for number, other in enumerate(others):
         joined += [bytes((MARKER, RESTART + number % 8)), _split(other)[1]]
     return b"".join([*joined, END])
+
+
+def insert_exif(file: memoryview, exif: Image.Exif) -> bytes:
+    """A JPEG file without metadata as one with them."""
+    data = exif.tobytes()
+    start = next(start for name, start, _ in _segments(file) if name != JFIF)
+    return b"".join([file[:start], struct.pack(">BBH", MARKER, EXIF, 2 + len(data)), data, file[start:]])
 
 
 def _encode(band: NDArray[np.uint8], quality: int, exif: Image.Exif | None) -> bytes:
@@ -69,7 +77,7 @@ def _announce(head: bytes, height: int, interval: int) -> bytes:
     return head[:scan] + struct.pack(">BBHH", MARKER, RESTART_INTERVAL, 4, interval) + head[scan:]
 
 
-def _segments(file: bytes) -> Iterator[tuple[int, int, int]]:
+def _segments(file: bytes | memoryview) -> Iterator[tuple[int, int, int]]:
     """Each segment's name, where it begins and where it ends, up to the scan's head."""
     start, name = 2, 0
     while name != SCAN:

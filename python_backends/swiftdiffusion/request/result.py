@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -39,12 +40,17 @@ class Picture:
     """A finished picture."""
 
     request: PictureRequest
-    pixels: NDArray[np.uint8]  # [height, width, 3]
+    decoded: Mapping[str, NDArray[np.uint8]]  # `pixels` [height, width, 3], or `jpeg`, a file without the request in it
     loras: list[dict[str, Any]]  # name, scale, and the first step (from 0) that each took part in
     controlnets: list[dict[str, Any]]  # name, model, and how its tensors travelled
     prompt_cached: bool  # whether every prompt was remembered
     seconds: dict[str, float]  # by stage
     spans: list[dict[str, Any]] | None = None  # when each part ran, where that was asked for
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """uint8 [height, width, 3], where they have not been encoded yet."""
+        return self.decoded["pixels"]
 
     def describe(self) -> dict[str, Any]:
         """The response's ``info``, fit for JSON."""
@@ -55,4 +61,6 @@ class Picture:
             "prompt_cached": self.prompt_cached,
             "seconds": self.seconds,
         }
+        if self.request.output_format == "jpeg":
+            info["jpeg_encoder"] = "gpu" if "jpeg" in self.decoded else "host"
         return info if self.spans is None else {**info, "spans": self.spans}

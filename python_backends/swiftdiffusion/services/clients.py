@@ -53,15 +53,16 @@ class VaeDecoderClient:
     def __init__(self, call: Call, model: str, timeout_s: float) -> None:
         self._call, self._model, self._timeout_s = call, model, timeout_s
 
-    def begin(self, latents: Tensor) -> Answer:
-        """Start to decode [1, 4, h, w], once they are computed, for `read`."""
-        return self._call(self._model, VAE_DECODER, {"latents": to_array(latents)})
+    def begin(self, latents: Tensor, jpeg_quality: int = 0) -> Answer:
+        """Start to decode [1, 4, h, w], once they are computed, for `read`; with a quality to a JPEG, if it can."""
+        inputs = {"latents": to_array(latents), "jpeg_quality": np.array([jpeg_quality], np.int32)}
+        return self._call(self._model, VAE_DECODER, inputs)
 
-    def read(self, answer: Answer, stopwatch: Stopwatch) -> NDArray[np.uint8]:
-        """The picture, uint8 [height, width, 3]."""
+    def read(self, answer: Answer, stopwatch: Stopwatch) -> dict[str, NDArray[np.uint8]]:
+        """`pixels` [height, width, 3], or `jpeg`, a file's bytes."""
         outputs = wait_for(answer, self._model, self._timeout_s)
-        stopwatch.note("vae_decoder", self._model, *outputs["ran"])
-        return outputs["pixels"]
+        stopwatch.note("vae_decoder", self._model, *outputs.pop("ran"))
+        return outputs
 
 
 def _texts(texts: Sequence[str]) -> NDArray[np.object_]:

@@ -33,8 +33,15 @@ ADAPTERS = Signature(
 )
 
 VAE_DECODER = Signature(
-    inputs=(Port("latents", "TYPE_FP32", (1, -1, -1, -1)),),
-    outputs=(Port("pixels", "TYPE_UINT8", (-1, -1, 3)), RAN),  # [height, width, 3]
+    inputs=(
+        Port("latents", "TYPE_FP32", (1, -1, -1, -1)),
+        Port("jpeg_quality", "TYPE_INT32", (1,), optional=True),  # 1 to 100: a file is wanted; 0: pixels
+    ),
+    outputs=(
+        Port("pixels", "TYPE_UINT8", (-1, -1, 3)),  # [height, width, 3]; also where no file can be made
+        Port("jpeg", "TYPE_UINT8", (-1,)),  # in place of pixels: a file's bytes
+        RAN,
+    ),
 )
 
 # all but `sample` and `timestep` attach a request, whose reference and prompts follow over its lifeline; `session`,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 
 from swiftdiffusion.configuration import require_range
 from swiftdiffusion.engines import make_engine
+from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.networks.vae_decoder import load_vae_decoder, read_latent_extent, to_pixels
 from swiftdiffusion.placement import NetworkConfiguration, Placement
 from swiftdiffusion.request.inputs import Inputs
+from swiftdiffusion.services.nvjpeg import JpegEncoder, find_nvjpeg
 
 
 @dataclass(frozen=True)
@@ -25,16 +28,21 @@ class VaeDecoderConfiguration(NetworkConfiguration):
 
     pipeline: Path
     size_max: int = 2048  # pixels on a side
+    jpeg_encoder: str = "auto"  # gpu, or host: by whoever asked; auto is the GPU where that can
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_range("size_max", self.size_max, 8, 65_536)
+        if self.jpeg_encoder not in ("auto", "gpu", "host"):
+            raise InvalidArgument(f"parameter 'jpeg_encoder' is {self.jpeg_encoder!r}; allowed: auto, gpu, host")
 
 
 class VaeDecoderService:
     """A pipeline's VAE decoder."""
 
     def __init__(self, configuration: VaeDecoderConfiguration, placement: Placement) -> None:
+        """Raises InvalidArgument where JPEGs have to be encoded on a GPU and cannot."""
+        self._write_jpeg = _choose_encoder(configuration.jpeg_encoder, placement.device)
         network = load_vae_decoder(configuration.pipeline, placement.dtype)
         self._placement = placement
         self._engine = make_engine(
@@ -48,7 +56,8 @@ class VaeDecoderService:
         side = (1, configuration.size_max // scale)
         self._sides = ((1, 1), (channels, channels), side, side)
         for height, width in configuration.warm_up_sizes:
-            self._engine(self._place(np.zeros((1, channels, height // scale, width // scale), np.float32)))
+            latents = np.zeros((1, channels, height // scale, width // scale), np.float32)
+            self.answer({"latents": latents, "jpeg_quality": np.array([95])})
 
     def answer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Decode one picture; inputs and outputs as in `contracts.VAE_DECODER`.
@@ -56,13 +65,30 @@ class VaeDecoderService:
         Raises:
             InvalidArgument: latents of another base model, or of a larger picture than is allowed.
         """
-        latents = Inputs(inputs).array("latents", *self._sides)
+        asked = Inputs(inputs)
+        latents, quality = asked.array("latents", *self._sides), asked.integer("jpeg_quality", 0, 0, 100)
         start = time.perf_counter()
-        pixels = to_pixels(self._engine(self._place(latents)))[0].cpu().numpy()
-        return {"pixels": pixels, "ran": np.array([start, time.perf_counter()])}
+        pixels = to_pixels(self._engine(self._place(latents)))[0]
+        if quality and self._write_jpeg is not None:
+            torch.cuda.current_stream(pixels.device).synchronize()
+            ran = np.array([start, time.perf_counter()])
+            return {"jpeg": self._write_jpeg(pixels, quality), "ran": ran}
+        return {"pixels": pixels.cpu().numpy(), "ran": np.array([start, time.perf_counter()])}
 
     def close(self) -> None:
         """Nothing to let go of."""
 
     def _place(self, latents: NDArray[Any]) -> torch.Tensor:
         return torch.tensor(latents, device=self._placement.device, dtype=self._placement.dtype)
+
+
+def _choose_encoder(parameter: str, device: torch.device) -> JpegEncoder | None:
+    if parameter == "host" or (parameter == "auto" and device.type != "cuda"):
+        return None
+    try:
+        return find_nvjpeg(device)
+    except InvalidArgument as reason:
+        if parameter == "gpu":
+            raise InvalidArgument(f"parameter 'jpeg_encoder' is 'gpu', but {reason}; else: auto, host") from None
+        logging.getLogger("swiftdiffusion").warning("JPEGs are encoded on the host: %s", reason)
+        return None

@@ -34,7 +34,8 @@ def summarise(answered: Sequence[Answered], gpus: int) -> dict[str, Any]:
 
     Returns:
         Mean and quantiles (nearest rank: of few requests p99 is the slowest), pictures per minute and GPU with one
-        request at a time, the mean seconds of each stage that the model told, and how ours reached its ControlNets.
+        request at a time, the mean seconds of each stage that the model told, how ours reached its
+        ControlNets, and where JPEGs were encoded.
     """
     seconds = [one.seconds for one in answered]
     stages = {name for one in answered for name in one.info["seconds"]}
@@ -53,4 +54,5 @@ def summarise(answered: Sequence[Answered], gpus: int) -> dict[str, Any]:
             name: round(fmean(one.info["seconds"].get(name, 0.0) for one in answered), 5) for name in sorted(stages)
         },
         "transports": sorted({use["transport"] for use in controlnets}),
+        "jpeg_encoders": sorted({one.info["jpeg_encoder"] for one in answered if "jpeg_encoder" in one.info}),
     }

@@ -60,4 +60,4 @@ class DiffusersModel:
         stopwatch = Stopwatch()
         request = parse_request(tensors, self._configuration, lambda wanted: self._pipeline.controlnet_names)
         pixels = self._pipeline.draw(request, stopwatch)
-        return encode_picture(Picture(request, pixels, [], [], False, stopwatch.report()))
+        return encode_picture(Picture(request, {"pixels": pixels}, [], [], False, stopwatch.report()))

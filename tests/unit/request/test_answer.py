@@ -18,8 +18,8 @@ REQUEST = parse_request({"prompt": np.array(["ein Kreis, größer".encode()], dt
 PIXELS = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
 
 
-def answer(**changes):
-    picture = Picture(replace(REQUEST, **changes), PIXELS, [], [], False, {"total": 1.0})
+def answer(decoded=None, **changes):
+    picture = Picture(replace(REQUEST, **changes), decoded or {"pixels": PIXELS}, [], [], False, {"total": 1.0})
     return {name: array.tolist() if array.dtype == object else array for name, array in encode_picture(picture).items()}
 
 
@@ -35,6 +35,17 @@ def test_lossy_formats_carry_the_request(output_format):
     assert image.format == output_format.upper()
     comment = image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment]
     assert json.loads(comment.removeprefix(b"ASCII\0\0\0"))["seed"] == REQUEST.seed
+
+
+def test_a_jpeg_encoded_elsewhere_is_given_the_request():
+    file = io.BytesIO()
+    Image.fromarray(PIXELS).save(file, "JPEG", quality=90)
+    outputs = answer({"jpeg": np.frombuffer(file.getvalue(), np.uint8)}, output_format="jpeg")
+    image = Image.open(io.BytesIO(outputs["image"][0]))
+    assert np.array_equal(np.asarray(image), np.asarray(Image.open(file)))
+    comment = image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment]
+    assert json.loads(comment.removeprefix(b"ASCII\0\0\0"))["prompt"] == REQUEST.prompt
+    assert json.loads(outputs["info"][0])["jpeg_encoder"] == "gpu"
 
 
 def test_a_jpeg_holds_the_longest_prompts():
@@ -61,6 +72,8 @@ def test_info_tells_the_resolved_request():
     info = json.loads(answer()["info"][0])
     assert info["request"]["steps"] == REQUEST.steps
     assert info["seconds"] == {"total": 1.0}
+    assert "jpeg_encoder" not in info
+    assert json.loads(answer(output_format="jpeg")["info"][0])["jpeg_encoder"] == "host"
 
 
 def test_progress_has_a_preview_only_when_there_is_one():
