@@ -19,7 +19,7 @@ from launch.problems import LaunchError
 from swiftdiffusion.denoising.stopwatch import HOST, REQUEST
 
 # Spans of what the request is for. "loras" is the patch. Those of the other models are whole calls as these see them:
-# "text_encoder" with its tokenizers, "vae_decoder" with the pixels' way to the host.
+# "text_encoder" with its tokenizers, "vae_decoder" with the way of pixels to the host, without that of a JPEG.
 NETWORKS = ("text_encoder", "unet_encoder", "unet_decoder", "scheduler", "loras", "controlnet_prepare", "controlnet",
             "vae_decoder")  # fmt: skip
 AROUND, BETWEEN = "around the lane", "between stages"
