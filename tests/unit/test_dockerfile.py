@@ -11,6 +11,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import tomlkit
 from packaging.specifiers import SpecifierSet
 
 from commands import build, serve
@@ -86,9 +87,8 @@ def test_the_environment_is_made_as_the_scripts_make_it():
 
 
 def test_tensorrt_goes_into_that_environment_in_a_version_that_the_engine_takes():
-    (line,) = [argument for argument in find("RUN") if "pip install" in argument]
-    python = line.split()[0]
-    assert CHECKOUT / python == Environment(DEFAULT_FOLDER).python
+    (line,) = [argument for argument in find("RUN") if "pip install" in argument and "tensorrt" in argument]
+    assert CHECKOUT / line.split()[0] == Environment(DEFAULT_FOLDER).python
     (asked,) = [argument for argument in find("ARG") if argument.startswith("TENSORRT=")]
     assert '"tensorrt${TENSORRT}"' in line
     versions = SpecifierSet(shlex.split(asked.removeprefix("TENSORRT="))[0])
@@ -97,6 +97,20 @@ def test_tensorrt_goes_into_that_environment_in_a_version_that_the_engine_takes(
     ((oldest, newest),) = re.findall(r"needs TensorRT ([\d.]+) to (\d+)", (CHECKOUT / "README.md").read_text())
     assert oldest == f"{major}.{minor}"
     assert f"{newest}.99" in versions and f"{int(newest) + 1}.0" not in versions
+
+
+def test_torchvision_goes_into_it_as_the_readme_says_and_is_of_the_locked_torch():
+    (line,) = [argument for argument in find("RUN") if "torchvision" in argument]
+    assert CHECKOUT / line.split()[0] == Environment(DEFAULT_FOLDER).python
+    asked = line.split()[-1]
+    readme = (CHECKOUT / "README.md").read_text()
+    ((told, torch),) = re.findall(r"`\.venv/bin/pip install --no-deps (\S+)`, the one for torch ([\d.]+)\)", readme)
+    assert asked == told
+    assert f"\ntorch=={torch}." in (CHECKOUT / "requirements.lock").read_text()
+    name, _, version = asked.partition("==")
+    extras = tomlkit.parse((CHECKOUT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (allowed,) = (one for one in extras["gpu"] if one.startswith(name))
+    assert version in SpecifierSet(allowed.removeprefix(name))
 
 
 def test_the_header_builds_this_file_from_the_image_that_it_asks_for():

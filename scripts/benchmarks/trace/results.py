@@ -18,7 +18,7 @@ HEADER = ("service, system, models on", "load", "asked/min", "images/min", "p50,
 
 
 def judge(rows: Sequence[Row]) -> dict[str, Bar]:
-    """What is promised of a loaded server; measured on several machines, the least that any of them shows."""
+    """What is promised of a loaded server: our lower limit over their upper one, the least that any machine shows."""
     bars = {}
     machines = dict.fromkeys(row["machine"] for row in rows)
     for service, layout in sorted({(row["service"], row["layout"]) for row in rows if row["system"] == OURS}):
@@ -27,7 +27,7 @@ def judge(rows: Sequence[Row]) -> dict[str, Bar]:
             bars[f"throughput_{service}_{than}_{layout.replace(' ', '_')}"] = Bar(
                 min((figure for figure in compared if figure is not None), default=None),
                 1.0,
-                f"service {service}, images a minute at p95 ≤ 2 × unloaded: ours on {layout} / {LABELS[than]}",
+                f"service {service}, images a minute at p95 ≤ 2 × unloaded: ours on {layout}, at least / {LABELS[than]}, at most",
                 at_least=True,
             )
     return bars
@@ -42,11 +42,19 @@ def format_rows(rows: Sequence[Row], bars: Mapping[str, Bar]) -> str:
     )
     failures = [f"{row['service']}, {row['system']}, {row['load']}: {row['failed']}" for row in rows if "failed" in row]
     carried = [
-        [name, _show(find_throughput(rows, row["system"], row["service"], row["layout"], row["machine"]), ".2f")]
+        [
+            name,
+            *(
+                _show(limit, ".2f")
+                for limit in find_throughput(rows, row["system"], row["service"], row["layout"], row["machine"])
+            ),
+        ]
         for name, row in {_name(row, rows): row for row in ordered}.items()
     ]
     tables = [format_table(HEADER, [_format(row, _name(row, rows)) for row in ordered])]
-    tables.append(format_table(["service, system, models on", "images/min at p95 ≤ 2 × unloaded"], carried))
+    tables.append(
+        format_table(["service, system, models on", "images/min at p95 ≤ 2 × unloaded, at least", "at most"], carried)
+    )
     return "\n\n".join([*tables, *failures, format_bars(bars)])
 
 
@@ -65,9 +73,9 @@ def draw_rows(rows: Sequence[Row], checkpoint: str) -> Image.Image | None:
 
 
 def _compare(rows: Sequence[Row], service: str, layout: str, than: str, machine: str) -> float | None:
+    at_least, _ = find_throughput(rows, OURS, service, layout, machine)
     theirs = [find_throughput(rows, than, service, name_layout(gpus), machine) for gpus in (0, 1)]
-    known = next((figure for figure in theirs if figure is not None), None)
-    return divide(find_throughput(rows, OURS, service, layout, machine), known)
+    return divide(at_least, next((at_most for _, at_most in theirs if at_most is not None), None))
 
 
 def _format(row: Row, name: str) -> list[str]:

@@ -51,18 +51,27 @@ def summarise(replies: Sequence[Reply], rate: float | None, queued_s: float | No
     }
 
 
-def find_throughput(rows: Sequence[Row], system: str, service: str, layout: str, machine: str) -> float | None:
-    """The most pictures a minute at which p95 was at most `SLACK` times the unloaded one and nothing failed.
+def find_throughput(
+    rows: Sequence[Row], system: str, service: str, layout: str, machine: str
+) -> tuple[float | None, float | None]:
+    """Between which limits the most pictures a minute lie at which p95 is at most `SLACK` times the unloaded one.
 
-    Of the rates that were tried, so a lower limit; None where the unloaded row or any such rate is missing.
+    Returns:
+        The most that were answered within that and without a failure, None where no rate was tried at which they were;
+        and the fewest past it or, which a server of one picture at a time cannot exceed either, one by one. Both None
+        without the row of one by one.
     """
     wanted = {"system": system, "service": service, "layout": layout, "machine": machine}
     mine = [row for row in rows if wanted.items() <= row.items() and "p95_s" in row]
-    unloaded = next((row["p95_s"] for row in mine if row["load"] == UNLOADED), None)
+    unloaded = next((row for row in mine if row["load"] == UNLOADED), None)
     if unloaded is None:
-        return None
-    fit = [row for row in mine if row["load"] != UNLOADED and row["p95_s"] and not row["failures"]]
-    return max((row["images_per_minute"] for row in fit if row["p95_s"] <= SLACK * unloaded), default=None)
+        return None, None
+    within, past = [], [unloaded["images_per_minute"]]
+    for row in mine:
+        if row["load"] != UNLOADED and row["p95_s"]:
+            fits = row["p95_s"] <= SLACK * unloaded["p95_s"] and not row["failures"]
+            (within if fits else past).append(row["images_per_minute"])
+    return max(within, default=None), min(past)
 
 
 def _quantile(seconds: list[float], percent: int) -> float | None:
