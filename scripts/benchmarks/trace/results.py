@@ -27,7 +27,8 @@ def judge(rows: Sequence[Row]) -> dict[str, Bar]:
             bars[f"throughput_{service}_{than}_{layout.replace(' ', '_')}"] = Bar(
                 min((figure for figure in compared if figure is not None), default=None),
                 1.0,
-                f"service {service}, images a minute at p95 ≤ 2 × unloaded: ours on {layout}, at least / {LABELS[than]}, at most",
+                f"service {service}, images a minute at p95 ≤ 2 × unloaded: "
+                f"at least, ours on {layout} / at most, {LABELS[than]}",
                 at_least=True,
             )
     return bars
@@ -52,9 +53,8 @@ def format_rows(rows: Sequence[Row], bars: Mapping[str, Bar]) -> str:
         for name, row in {_name(row, rows): row for row in ordered}.items()
     ]
     tables = [format_table(HEADER, [_format(row, _name(row, rows)) for row in ordered])]
-    tables.append(
-        format_table(["service, system, models on", "images/min at p95 ≤ 2 × unloaded, at least", "at most"], carried)
-    )
+    header = ["service, system, models on", "images/min at p95 ≤ 2 × unloaded, at least", "at most"]
+    tables.append(format_table(header, carried))
     return "\n\n".join([*tables, *failures, format_bars(bars)])
 
 

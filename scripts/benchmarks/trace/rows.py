@@ -66,7 +66,8 @@ def find_throughput(
     unloaded = next((row for row in mine if row["load"] == UNLOADED), None)
     if unloaded is None:
         return None, None
-    within, past = [], [unloaded["images_per_minute"]]
+    within: list[float] = []
+    past: list[float] = [unloaded["images_per_minute"]]
     for row in mine:
         if row["load"] != UNLOADED and row["p95_s"]:
             fits = row["p95_s"] <= SLACK * unloaded["p95_s"] and not row["failures"]
