@@ -44,6 +44,9 @@ class Internal(SwiftDiffusionError):
     code = "INTERNAL"
 
 
+_FAMILIES = (InvalidArgument, NotFound, Unavailable, Cancelled)
+
+
 def describe(error: Exception) -> str:
     """One line, ``CODE: sentence``, that `from_description` reads back.
 
@@ -56,10 +59,15 @@ def describe(error: Exception) -> str:
     return f"{Internal.code}: {type(error).__name__} while serving the request; the server's log has the details"
 
 
+def is_description(text: str) -> bool:
+    """Whether `describe` wrote it."""
+    return text.partition(": ")[0] in {family.code for family in (*_FAMILIES, Internal)}
+
+
 def from_description(text: str) -> SwiftDiffusionError:
     """Rebuild the error that `describe` wrote; any other text becomes `Internal`."""
     code, separator, sentence = text.partition(": ")
-    for family in (InvalidArgument, NotFound, Unavailable, Cancelled):
+    for family in _FAMILIES:
         if separator and code == family.code:
             return family(sentence)
     return Internal(sentence if code == Internal.code else text)

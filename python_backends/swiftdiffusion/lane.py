@@ -40,7 +40,7 @@ from swiftdiffusion.engines import make_engine
 from swiftdiffusion.lane_configuration import LaneConfiguration
 from swiftdiffusion.networks.vae_decoder import read_latent_extent
 from swiftdiffusion.placement import Placement, choose_second
-from swiftdiffusion.request.images import JPEG_QUALITY, encode_preview
+from swiftdiffusion.request.images import JPEG_QUALITY, encode_preview, require_room
 from swiftdiffusion.request.parse import parse_request
 from swiftdiffusion.request.references import Images, begin_decoding
 from swiftdiffusion.request.request import PictureRequest
@@ -136,6 +136,7 @@ class Lane:
             measured = [lora.profile.scale_to(request.steps) for lora in loras if lora.profile is not None]
             unmeasured = [request.lora_bound] * (len(loras) > len(measured))
             request = replace(request, lora_bound=min(measured + unmeasured, default=request.lora_bound))
+            require_room(request.output_format, request.describe())  # of which this is a part
         return AcceptedRequest(request, loras)
 
     def draw(

@@ -103,8 +103,8 @@ class Holder:
         Raises:
             InvalidArgument: a token that no `Lifeline` made.
         """
-        if not _TOKEN.fullmatch(token):
-            raise InvalidArgument(f"{source} is {shorten(token)}; 32 hexadecimal digits are allowed")
+        if not isinstance(token, str) or not _TOKEN.fullmatch(token):  # a client's parameter may be a number
+            raise InvalidArgument(f"{source} is {shorten(str(token))}; 32 hexadecimal digits are allowed")
         self._socket: socket.socket | None = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)
         try:

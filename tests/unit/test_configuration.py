@@ -80,6 +80,7 @@ def test_what_is_wrong_is_named(parameters, words):
         {"scale_max": -1.0},
         {"scale_max": float("nan")},
         {"prompt_max": -5},
+        {"size_max": 40_000},
         {"prompt_max": 2501},
         {"image_bytes_max": -1},
         {"threads": -3},

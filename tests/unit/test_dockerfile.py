@@ -100,11 +100,12 @@ def test_tensorrt_goes_into_that_environment_in_a_version_that_the_engine_takes(
 
 
 def test_torchvision_goes_into_it_as_the_readme_says_and_is_of_the_locked_torch():
-    (line,) = [argument for argument in find("RUN") if "torchvision" in argument]
+    line, tried = [argument for argument in find("RUN") if "torchvision" in argument]
+    assert tried == f'{line.split()[0]} -c "import torchvision.io"'
     assert CHECKOUT / line.split()[0] == Environment(DEFAULT_FOLDER).python
     asked = line.split()[-1]
     readme = (CHECKOUT / "README.md").read_text()
-    ((told, torch),) = re.findall(r"`\.venv/bin/pip install --no-deps (\S+)`, the one for torch ([\d.]+)\)", readme)
+    ((told, torch),) = re.findall(r"`\.venv/bin/pip install --no-deps (\S+)`, the one for torch ([\d.]+);", readme)
     assert asked == told
     assert f"\ntorch=={torch}." in (CHECKOUT / "requirements.lock").read_text()
     name, _, version = asked.partition("==")

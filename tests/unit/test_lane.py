@@ -174,6 +174,15 @@ def test_the_first_step_begins_while_a_lanes_own_controlnet_waits_for_its_refere
     assert hosting.draw(**steer(encode_reference())).pixels.shape == (SIZE, SIZE, 3)
 
 
+def test_a_broken_reference_is_refused_before_steps_in_which_it_does_not_act(hosting):
+    steps = {"steps": np.array([10], np.int32), "control_start": np.array([0.7], np.float32)}
+    accepted = hosting.lane.accept({"prompt": np.array([b"a"], object), **steer(encode_reference()[:60]), **steps})
+    reports: list[Any] = []
+    with pytest.raises(InvalidArgument, match="is not a whole"):
+        hosting.lane.draw(accepted, lambda: None, reports.append)
+    assert not reports
+
+
 @pytest.mark.parametrize("end", [1.0, 0.01])
 def test_a_broken_reference_of_a_lanes_own_controlnet_is_refused(hosting, end):
     broken = encode_reference()[:60]

@@ -137,7 +137,7 @@ def test_a_look_at_the_caller_takes_no_message_from_it_and_sees_past_them():
             holder.take_over()
 
 
-@pytest.mark.parametrize("token", ["", "../../run/docker.sock", "x" * 32, "0" * 33])
+@pytest.mark.parametrize("token", ["", "../../run/docker.sock", "x" * 32, "0" * 33, 5, True])
 def test_only_tokens_become_addresses(token):
     with pytest.raises(InvalidArgument, match="lifeline"):
         Holder(token)

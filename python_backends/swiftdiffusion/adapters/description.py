@@ -66,6 +66,6 @@ def _list_tags(metadata: Mapping[str, str]) -> str | None:
         counts = Counter[str]()
         for folder in folders:
             counts.update({str(tag).strip(): int(count) for tag, count in folder.items()})
-    except (ValueError, TypeError, AttributeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
     return ", ".join(tag for tag, _ in counts.most_common(TAGS_SHOWN))[:TEXT_SHOWN] or None

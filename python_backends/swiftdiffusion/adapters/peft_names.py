@@ -9,6 +9,7 @@ text encoders, ``….q_proj.lora_linear_layer.down.weight``; before that again
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -85,7 +86,7 @@ class PeftMetadata:
         table = self.patterns.get(pattern_field)
         matches = [table[spelling] for spelling in _spell(module) if spelling in table] if table else []
         value = min(matches)[1] if matches else self.fields.get(field, default)
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        if not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
             raise MalformedFileError(f"has {field} in its metadata that is not a number")
         return value
 

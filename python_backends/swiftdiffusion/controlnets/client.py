@@ -110,12 +110,12 @@ class AttachedControlNets:
             images: of every reference that the request has.
 
         Raises:
-            InvalidArgument: one that is broken, whether its ControlNet acts or not; of those that the lane runs itself
-                the first step says it.
+            InvalidArgument: one that is broken, whether its ControlNet acts or not; of those that the lane runs itself,
+                and that act in the first step, that step says it.
         """
-        acting = [use for use, _ in self._attachments]
+        at_once = [use for use, _ in self._attachments if not use.start]
         for use in self._uses:
-            if use not in acting:
+            if use not in at_once:
                 images[use.reference].result()
         for use, attachment in self._attachments:
             attachment.show(images[use.reference])

@@ -29,7 +29,7 @@ def write_jpeg(pixels: NDArray[np.uint8], quality: int, exif: Image.Exif) -> byt
     """Encode uint8 [height, width, 3] with full colour resolution and the standard's Huffman tables.
 
     Args:
-        pixels: at most 65,535 on a side.
+        pixels: at most 32,760 wide, as a restart interval is told in two bytes, and 65,500 high.
         quality: as Pillow's, 1 to 100.
         exif: what the file carries beside the picture.
     """

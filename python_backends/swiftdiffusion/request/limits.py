@@ -11,6 +11,7 @@ from swiftdiffusion.request.images import OUTPUT_FORMATS
 from swiftdiffusion.request.request import LORAS_MOST
 
 PROMPT_MOST = 2500  # characters: two prompts of 12 bytes for each are what a JPEG's 64 kB of EXIF hold
+SIZE_MOST = 16_376  # pixels on a side: a WebP file's are at most 16,383
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Limits:
         require_range("steps", self.steps, 1, self.steps_max)
         require_range("guidance_scale_max", self.guidance_scale_max, 0, 1000)
         require_range("guidance_scale", self.guidance_scale, 0, self.guidance_scale_max)
+        require_range("size_max", self.size_max, 8, SIZE_MOST)
         require_range("size_min", self.size_min, 8, self.size_max)
         for key, size in (("width", self.width), ("height", self.height)):
             require_range(key, size, self.size_min, self.size_max)

@@ -46,7 +46,10 @@ class Reference:
             InvalidArgument: its data are broken.
         """
         with self._open() as image:
-            picture = image.convert("RGB")
+            if image.mode.startswith("I"):  # grey of 16 bits, as depth maps are, of which `convert` makes white
+                picture = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+            else:
+                picture = image.convert("RGB")
         if picture.size != (self.width, self.height):
             picture = picture.resize((self.width, self.height), Image.Resampling.LANCZOS)  # as diffusers does
         return np.array(picture)  # asarray's cannot be written to, of which torch warns

@@ -52,7 +52,7 @@ class AdapterListService:
         start = read.integer("start", 0, 0, 2**31 - 1)
         count = read.integer("count", self._most, 0, self._most)
         chosen = (read.texts("names") or names[start:])[:count]
-        described = [json.dumps(self._describe(name), ensure_ascii=False).encode() for name in chosen]
+        described = [json.dumps(self._describe(name), ensure_ascii=False).encode(errors="replace") for name in chosen]
         return {
             "names": np.array([name.encode() for name in names], object),
             "adapters": np.array(described, object),

@@ -39,7 +39,7 @@ VAE_DECODER = Signature(
     ),
     outputs=(
         Port("pixels", "TYPE_UINT8", (-1, -1, 3)),  # [height, width, 3]; also where no file can be made
-        Port("jpeg", "TYPE_UINT8", (-1,)),  # in place of pixels: a file's bytes
+        Port("jpeg", "TYPE_UINT8", (-1,)),  # in place of pixels: a file's bytes; `ran` ends before these are made
         RAN,
     ),
 )

@@ -25,7 +25,7 @@ def find_nvjpeg(device: torch.device) -> JpegEncoder:
         raise InvalidArgument(f"{device} is no GPU")
     try:
         from torchvision.io import encode_jpeg
-    except (ImportError, RuntimeError) as error:  # RuntimeError: of another torch than this one
+    except ImportError as error:
         raise InvalidArgument(f"torchvision cannot be imported ({error})") from None
 
     def encode(pixels: Tensor, quality: int) -> NDArray[np.uint8]:

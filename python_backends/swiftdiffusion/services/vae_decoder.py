@@ -49,7 +49,7 @@ class VaeDecoderService:
             configuration.engine,
             network,
             placement,
-            captures=configuration.captures,
+            captures=2 * configuration.captures,  # each picture's size has its previews'
             plan=configuration.plan("vae_decoder"),
         )
         channels, scale = read_latent_extent(configuration.pipeline)
@@ -72,7 +72,10 @@ class VaeDecoderService:
         if quality and self._write_jpeg is not None:
             torch.cuda.current_stream(pixels.device).synchronize()
             ran = np.array([start, time.perf_counter()])
-            return {"jpeg": self._write_jpeg(pixels, quality), "ran": ran}
+            try:
+                return {"jpeg": self._write_jpeg(pixels, quality), "ran": ran}
+            except RuntimeError as error:  # of memory that nvJPEG lacks, say
+                logging.getLogger("swiftdiffusion").warning("a JPEG is left to the host: %s", error)
         return {"pixels": pixels.cpu().numpy(), "ran": np.array([start, time.perf_counter()])}
 
     def close(self) -> None:

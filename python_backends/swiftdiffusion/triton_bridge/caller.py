@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swiftdiffusion.daemon_threads import DaemonThreads
-from swiftdiffusion.errors import Lost, SwiftDiffusionError, Unavailable, from_description
+from swiftdiffusion.errors import Internal, Lost, SwiftDiffusionError, Unavailable, from_description, is_description
 from swiftdiffusion.signature import Arrays, Signature
 
 CLOSE_S = 2.0  # for calls under way; a model that hangs is not waited for
@@ -66,11 +66,13 @@ _QUEUE_SAYS = ("Exceeds maximum queue size", "Request timeout expired")
 
 
 def _rebuild(model: str, message: str) -> SwiftDiffusionError:
-    """The called model's own error; Triton's own words are without our code."""
+    """The called model's own error, which may quote anything; else what Triton's own words mean."""
+    if is_description(message):
+        return from_description(message)
     if any(words in message for words in _NOT_SERVED):
         return Unavailable(f"model {model!r} is not being served at the moment")
     if _DIED in message:
         return Lost(f"the process of model {model!r} has died")
     if any(words in message for words in _QUEUE_SAYS):
         return Unavailable(message)
-    return from_description(message)
+    return Internal(message)

@@ -99,11 +99,12 @@ class TritonModelControl:
 
     def find_processes(self, model: str) -> frozenset[int]:
         """The stubs of the model's instances that are alive and not stopped."""
-        return frozenset(
-            process
-            for process in list_children(self._server)
-            if self.is_process(model, process) and read_status(process)[0] not in STOPPED
-        )
+        alive = set()
+        for process in list_children(self._server):
+            with contextlib.suppress(OSError):  # ended meanwhile
+                if self.is_process(model, process) and read_status(process)[0] not in STOPPED:
+                    alive.add(process)
+        return frozenset(alive)
 
     def end_processes(self, model: str) -> None:
         """Kill the stubs of the model's instances, and wait until they have ended."""

@@ -32,7 +32,6 @@ class Outbox:
 
     def _send(self, sender: Any, make: Callable[[], Any]) -> None:
         try:
-            response = make()
-        except Exception as error:  # every fault becomes an answer
-            response = self._bridge.refuse(error)
-        sender.send(response, flags=self._bridge.final_flag)
+            sender.send(make(), flags=self._bridge.final_flag)
+        except Exception as error:  # every fault becomes an answer, also that one was too large to be sent
+            sender.send(self._bridge.refuse(error), flags=self._bridge.final_flag)

@@ -197,6 +197,7 @@ def test_names_the_first_of_several_wrong_parameters(tmp_path: Path, pipeline: A
         ({"unet.lora_alpha": "four"}, "unet.lora_alpha in its metadata that is not a number"),
         ({"unet.lora_alpha": float("nan")}, "not a number"),
         ({"unet.lora_alpha": None}, "not a number"),
+        ({"unet.lora_alpha": 10**400}, "not a number"),
         ({"unet.r": 8}, "has rank 8, its shapes 4"),
         ({"unet.r": 4, "unet.rank_pattern": {"to_q": 2}}, "has rank 2, its shapes 4"),
         ({"unet.alpha_pattern": {"(a+)+$": 1}}, "not a module's name"),

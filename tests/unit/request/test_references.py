@@ -1,6 +1,7 @@
 import io
 import threading
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -29,3 +30,11 @@ def test_what_a_drawing_that_ends_early_has_queued_is_not_decoded():
     assert all(wait.result(60) for wait in busy)
     with begin_decoding(references) as images:
         assert [image.result(60).shape for image in images.values()] == [(SIZE, SIZE, 3)] * 3
+
+
+def test_grey_of_16_bits_keeps_its_shades():
+    file = io.BytesIO()
+    Image.fromarray(np.linspace(0, 65535, SIZE * SIZE).reshape(SIZE, SIZE).astype(np.uint16)).save(file, "PNG")
+    shades = Reference(file.getvalue(), "control_images[0]", SIZE, SIZE).decode()
+    assert shades.shape == (SIZE, SIZE, 3)
+    assert (shades == np.linspace(0, 65535, SIZE * SIZE).reshape(SIZE, SIZE, 1).astype(np.uint16) // 256).all()

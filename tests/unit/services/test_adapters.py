@@ -110,3 +110,22 @@ def test_a_profile_that_is_none_is_passed_over(text: str, folder: Path) -> None:
     (folder / f"night{PROFILE_SUFFIX}").write_text(text)
     store = FolderStore(folder)
     assert read_profile(store, store.find("night")) is None
+
+
+def test_odd_metadata_hide_no_other_file(ask: Any, folder: Path) -> None:
+    """Half an emoji, as tools that cut UTF-16 write it; a count that no integer is."""
+    metadata = {"modelspec.description": "half \ud83d", "ss_tag_frequency": '{"1_a": {"b": Infinity}}'}
+    header = json.dumps({"__metadata__": metadata, **_read_header(folder / "night.safetensors")}).encode()
+    tensors = (folder / "night.safetensors").read_bytes()
+    length = int.from_bytes(tensors[:8], "little")
+    (folder / "odd.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + tensors[8 + length :])
+    names, described = ask()
+    assert names == ["hatching", "night", "odd"]
+    assert described["odd"]["description"] == "half ?"
+    assert described["odd"]["trigger_words"] is None
+
+
+def _read_header(file: Path) -> dict[str, Any]:
+    data = file.read_bytes()
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return {name: tensor for name, tensor in header.items() if name != "__metadata__"}

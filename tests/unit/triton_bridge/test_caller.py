@@ -58,6 +58,8 @@ def test_a_model_that_hangs_takes_no_threads_from_others(monkeypatch):
         ("Request for unknown model: 'edges' is not ready", Unavailable, "model 'edges' is not being served"),
         ("Exceeds maximum queue size", Unavailable, "Exceeds maximum queue size"),
         ("INVALID_ARG: width is 3", InvalidArgument, "width is 3"),
+        ("INVALID_ARG: scheduler is 'not ready'", InvalidArgument, "scheduler is 'not ready'"),
+        ("UNAVAILABLE: ControlNet 'edges' was not ready within 2 s", Unavailable, "ControlNet 'edges' was not ready"),
         ("something else", Internal, "something else"),
     ],
 )

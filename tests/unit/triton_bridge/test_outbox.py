@@ -36,6 +36,21 @@ def test_who_sends_does_not_wait_for_the_making() -> None:
     assert second.sent == [("second", FINAL)], "what is left goes before the end"
 
 
+def test_what_cannot_be_sent_is_refused() -> None:
+    sent: list[Any] = []
+
+    def send(response: Any, flags: int) -> None:
+        if response == "large":
+            raise MemoryError("no room")
+        sent.append((response, flags))
+
+    outbox = open_outbox()
+    request: Any = SimpleNamespace(get_response_sender=lambda: SimpleNamespace(send=send))
+    outbox.send(request, lambda: "large")
+    outbox.close()
+    assert sent == [("refused: no room", FINAL)]
+
+
 def test_what_cannot_be_made_is_refused_and_the_next_goes() -> None:
     outbox = open_outbox()
     first, second = Request(), Request()
