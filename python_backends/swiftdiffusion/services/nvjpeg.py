@@ -1,6 +1,7 @@
 """JPEG files written by a GPU: nvJPEG, as torchvision brings it.
 
-A picture of 1024² pixels takes a core 25 ms, a GPU about one, and the file is shorter to bring to the host than pixels.
+A picture of 1024² pixels takes a core 25 ms, eight of them 6. Here a file takes the VAE's model no longer than pixels
+would, as it has fewer bytes to hand over.
 """
 
 from __future__ import annotations
