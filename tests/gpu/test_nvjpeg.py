@@ -63,3 +63,13 @@ def test_a_service_gives_a_file_or_pixels():
     assert ours_off <= 1.05 * pillows_off
     on_host = VaeDecoderService(VaeDecoderConfiguration(pipeline_folder(), jpeg_encoder="host"), place)
     assert on_host.answer({**latents, "jpeg_quality": np.array([95], np.int32)}).keys() == {"pixels", "ran"}
+
+
+def test_what_the_gpu_cannot_encode_is_left_to_the_host(monkeypatch):
+    def fail(pixels, quality):
+        raise RuntimeError("image encoding failed: 5")
+
+    service = VaeDecoderService(VaeDecoderConfiguration(pipeline_folder()), Placement(GPU, torch.float16))
+    monkeypatch.setattr(service, "_write_jpeg", fail)
+    latents = {"latents": np.zeros((1, 4, 16, 16), np.float32), "jpeg_quality": np.array([95], np.int32)}
+    assert service.answer(latents).keys() == {"pixels", "ran"}
