@@ -10,6 +10,7 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from swiftdiffusion.engines.tensorrt.records import Profile, read_plan_record
+from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion_build.export.subjects import Checkpoint
 from swiftdiffusion_build.layout import Layout
 from swiftdiffusion_build.placement.instance_groups import write_instance_groups
@@ -46,8 +47,10 @@ def write_repository(
         placement: where each model runs, as `check_placement` let it pass; without one Triton chooses.
 
     Raises:
-        InvalidArgument: a plan is missing.
+        InvalidArgument: a plan is missing; the repository would take the place of `models`.
     """
+    if layout.model_repository.resolve() == models.resolve():
+        raise InvalidArgument(f"{models} is what the repository is made from; another folder for it is needed")
     with begin("writing the model repository") as progress:
         runner = {"engine": engine}
         if engine == TENSORRT:

@@ -1,6 +1,7 @@
 """Bar charts as pictures."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 from PIL import Image
 
@@ -12,7 +13,7 @@ Groups = Mapping[str, Mapping[str, float | None]]
 PANEL_WIDTH, MARGIN, LABELS, VALUES = 480, 24, 76, 70
 BAR, GAP, LINE = 16, 12, 22
 LEGEND, KEY = 13, 20  # the size of its names, and what its colours take
-COLOURS = ("#b8b8b8", "#7a9cc6", "#d1495b", "#66a182", "#edae49", "#6d597a")
+COLOURS = ("#b8b8b8", "#7a9cc6", "#d1495b", "#66a182", "#edae49", "#6d597a", "#404040")  # then they begin anew
 
 
 def draw_chart(title: str, subtitle: str, series: Sequence[str], panels: Mapping[str, Groups]) -> Image.Image:
@@ -29,7 +30,7 @@ def draw_chart(title: str, subtitle: str, series: Sequence[str], panels: Mapping
     pen = Pen(width, top + rows * (height_of_panel + MARGIN))
     pen.write(MARGIN, MARGIN, title, INK, 18)
     pen.write(MARGIN, MARGIN + LINE + 2, subtitle, FAINT, 12)
-    for colour, name, (left, line) in zip(COLOURS, series, places, strict=False):
+    for colour, name, (left, line) in zip(cycle(COLOURS), series, places, strict=False):
         y = MARGIN + (2 + line) * LINE + 4
         pen.fill(left, y + 2, 14, 14, colour)
         pen.write(left + KEY, y, name, INK, LEGEND)
@@ -59,7 +60,7 @@ def _draw_panel(pen: Pen, x: int, y: int, name: str, series: Sequence[str], grou
     room = PANEL_WIDTH - LABELS - VALUES
     for label, values in groups.items():
         pen.write(x, y + (BAR * len(series) - LINE) // 2, label, INK, 13)
-        for colour, one in zip(COLOURS, series, strict=False):
+        for colour, one in zip(cycle(COLOURS), series, strict=False):
             value = values.get(one)
             if value is not None:
                 length = room * value / (largest or 1.0)

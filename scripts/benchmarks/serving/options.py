@@ -63,7 +63,7 @@ def add_serving_options(parser: argparse.ArgumentParser) -> None:
         "--output-format",
         choices=("png", "jpeg", "webp", "raw"),
         default="jpeg",
-        help="of the pictures, for every system by the same encoder (default: jpeg)",
+        help="of the pictures; JPEGs of ours the GPU encodes where it can, as its rows say (default: jpeg)",
     )
     parser.add_argument("--resume", action="store_true", help="keep the rows that the JSON has, and add to them")
 

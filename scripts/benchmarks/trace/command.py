@@ -121,7 +121,8 @@ def measure_system(
     except LaunchError as problem:
         for service in wanted:
             row = describe_row(system, service, UNLOADED, options.steps, deployment.describe(system))
-            report.add({**row, "failed": str(problem)})
+            if not report.has(row):  # what was measured before another failed stays
+                report.add({**row, "failed": str(problem)})
 
 
 def is_measured(

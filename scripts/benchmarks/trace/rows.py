@@ -57,22 +57,25 @@ def find_throughput(
     """Between which limits the most pictures a minute lie at which p95 is at most `SLACK` times the unloaded one.
 
     Returns:
-        The most that were answered within that and without a failure, None where no rate was tried at which they were;
-        and the fewest past it or, which a server of one picture at a time cannot exceed either, one by one. Both None
-        without the row of one by one.
+        The most that were answered within that and without a failure, 0 where they were at no rate that was tried, None
+        where none was; and of what lies above it the least rate past the bound (what was asked for, where some failed)
+        or that of one by one, about which a server of one picture at a time is at its end. Both None without the row
+        of one by one.
     """
     wanted = {"system": system, "service": service, "layout": layout, "machine": machine}
     mine = [row for row in rows if wanted.items() <= row.items() and "p95_s" in row]
     unloaded = next((row for row in mine if row["load"] == UNLOADED), None)
     if unloaded is None:
         return None, None
-    within: list[float] = []
-    past: list[float] = [unloaded["images_per_minute"]]
-    for row in mine:
-        if row["load"] != UNLOADED and row["p95_s"]:
-            fits = row["p95_s"] <= SLACK * unloaded["p95_s"] and not row["failures"]
-            (within if fits else past).append(row["images_per_minute"])
-    return max(within, default=None), min(past)
+    tried = [row for row in mine if row["load"] != UNLOADED]
+    within, past = [0.0], [unloaded["images_per_minute"]]
+    for row in tried:
+        if row["failures"]:
+            past.append(row["rate_per_minute"])
+        else:
+            (within if row["p95_s"] <= SLACK * unloaded["p95_s"] else past).append(row["images_per_minute"])
+    at_least = max(within)
+    return at_least if tried else None, min((rate for rate in past if rate > at_least), default=None)
 
 
 def _quantile(seconds: list[float], percent: int) -> float | None:

@@ -123,9 +123,17 @@ def test_bars_compare_the_best_rows():
     assert "ours, 3/0: a reason" in text
     assert "SwiftDiffusion, second_gpu=cuda:1" in text
     assert "| 50, 1/1, one GPU | 50.0 | 30.0 | 20.0 |" in re.sub(" +", " ", text), "where the idle ms are"
-    assert "1/1: stock diffusers' mean / ours, ours on 3 GPUs" in text
+    assert "1/1, 50 steps, mean: stock diffusers / ours, ours on 3 GPUs" in text
     assert [row["add_ons"] for row in order(rows) if row["steps"] == 50] == ["0/0"] * 3 + ["1/1"] * 4 + ["3/0", "2/2"]
     assert draw_rows(rows, "sdxl").width > 500
+
+
+def test_a_bar_is_of_one_machine_and_the_least_of_several():
+    rows = [make_row(STOCK, "1/1", 10.0), make_row(OURS, "1/1", 2.5)]
+    other = [{**row, "machine": "1 NVIDIA H200, 16 cores"} for row in rows]
+    other[0]["mean_s"] = 20.0
+    assert judge([*rows, *other])["speed_up_1/1_stock"].figure == pytest.approx(4.0)
+    assert judge([rows[1], other[0]])["speed_up_1/1_stock"].figure is None
 
 
 def test_rows_of_several_machines_say_of_which():

@@ -76,7 +76,7 @@ def test_measured_stands_beside_published(tmp_path):
     assert "`scripts/benchmark grid --steps 50` on 2 × NVIDIA H200; torch 2.11.0" in text
     assert "--steps 30`" not in text, "a run of which no row is left"
     promises = text.split("## ")[1]
-    assert "| 1/1: stock diffusers' mean / ours" in promises and "met" in promises
+    assert "| 1/1, 50 steps, mean: stock diffusers / ours" in promises and "met" in promises
     assert write_page(tmp_path, "--check") == text
 
 

@@ -81,3 +81,10 @@ def test_a_report_tells_what_it_was_made_with_and_replaces_the_last(tmp_path):
         write_report({"figure": float("nan")}, tmp_path / "step.json")
     assert json.loads((tmp_path / "step.json").read_text()) == report
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".json"] == ["step.json"]
+
+
+def test_no_series_of_a_chart_is_left_out():
+    names = [str(number) for number in range(len(COLOURS) + 1)]
+    alone = draw_chart("t", "s", names, {"p": {"g": dict.fromkeys(names) | {names[-1]: 1.0}}})
+    nothing = draw_chart("t", "s", names, {"p": {"g": dict.fromkeys(names)}})
+    assert alone.tobytes() != nothing.tobytes()

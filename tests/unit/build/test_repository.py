@@ -79,6 +79,15 @@ def test_requests_are_bounded_by_the_profiles(checkpoint, layout, begin):
     assert read(layout, "vae_decoder", VaeDecoderConfiguration)[1].size_max == 256
 
 
+def test_what_it_is_made_from_is_not_written_over(checkpoint, layout, begin):
+    models = layout.model_repository / "vae_decoder"
+    models.mkdir(parents=True)
+    (models / "config.pbtxt").write_text('backend: "vae"')
+    with pytest.raises(InvalidArgument, match="is what the repository is made from"):
+        write_repository(models.parent, checkpoint, ADAPTERS, default_profiles(128), layout, begin)
+    assert (models / "config.pbtxt").exists()
+
+
 def test_a_missing_plan_is_refused(checkpoint, layout, begin):
     layout.plan("unet_decoder").with_suffix(".json").unlink()
     with pytest.raises(InvalidArgument, match=r"unet_decoder\.json is not there; `scripts/build engines` writes it"):
