@@ -150,8 +150,8 @@ class Lane:
             report: called after every step; without it there are no previews.
 
         Raises:
-            InvalidArgument: before the first step, a reference image whose data are broken: it is decoded while the
-                prompts are encoded.
+            InvalidArgument: in the first step at the latest, a reference image whose data are broken: it is decoded
+                while the prompts are encoded.
             SwiftDiffusionError: what `check` or another model raised.
         """
         request = accepted.request

@@ -18,6 +18,7 @@ from swiftdiffusion.engines import make_engine
 from swiftdiffusion.errors import InvalidArgument
 from swiftdiffusion.networks.vae_decoder import load_vae_decoder, read_latent_extent, to_pixels
 from swiftdiffusion.placement import NetworkConfiguration, Placement
+from swiftdiffusion.request.images import JPEG_QUALITY
 from swiftdiffusion.request.inputs import Inputs
 from swiftdiffusion.services.nvjpeg import JpegEncoder, find_nvjpeg
 
@@ -57,7 +58,7 @@ class VaeDecoderService:
         self._sides = ((1, 1), (channels, channels), side, side)
         for height, width in configuration.warm_up_sizes:
             latents = np.zeros((1, channels, height // scale, width // scale), np.float32)
-            self.answer({"latents": latents, "jpeg_quality": np.array([95])})
+            self.answer({"latents": latents, "jpeg_quality": np.array([JPEG_QUALITY])})
 
     def answer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Decode one picture; inputs and outputs as in `contracts.VAE_DECODER`.
